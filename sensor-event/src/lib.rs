@@ -1,0 +1,31 @@
+//! The contract between the kernel programs and the agent: every ring-buffer record, byte for byte, and the
+//! total decoder for it. This is not a description of what a record *means* to a baseline. It may call nothing
+//! but `core` and zerocopy.
+//!
+//! A record is
+//!
+//! ```text
+//! | Header (104 bytes) | body of the kind (fixed size) | tail: the body's sections, in the body's order |
+//! ```
+//!
+//! All integers are in the host's byte order: producer and consumer share one machine. A recording
+//! (`sensor-agent record`) carries a byte-order mark of its own.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod body;
+mod counters;
+mod decode;
+mod fields;
+mod header;
+mod path;
+
+pub use body::{
+    Address, CONNECT_PENDING, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags, ForkBody, RenameBody,
+    SocketBody, UnlinkBody,
+};
+pub use counters::{COUNTERS_LEN, Counter, LossReason, counter_index};
+pub use decode::{DecodeError, Exec, File, Record, RecordBody, Rename, Unlink, decode};
+pub use fields::{FIELDS, Field, Need};
+pub use header::{Header, Kind, RECORD_BYTES_MAX, RECORD_VERSION, Ring, Tier};
+pub use path::{PATH_COMPONENTS_MAX, PathFlags, PathRef, PathSection};
