@@ -38,10 +38,14 @@ pub enum DecodeError {
 impl fmt::Display for DecodeError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Short { needed, found } => write!(out, "record too short: needed {needed} bytes, found {found}"),
+            Self::Short { needed, found } => {
+                write!(out, "record too short: needed {needed} bytes, found {found}")
+            }
             Self::Length { stated, found } => write!(out, "record says {stated} bytes, found {found}"),
             Self::Version(version) => write!(out, "record version {version}, expected {RECORD_VERSION}"),
-            Self::Tail { stated, found } => write!(out, "record sections claim {stated} bytes, found {found}"),
+            Self::Tail { stated, found } => {
+                write!(out, "record sections claim {stated} bytes, found {found}")
+            }
         }
     }
 }

@@ -11,7 +11,9 @@ pub const RECORD_VERSION: u8 = 1;
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
 /// What a record describes. An integer newtype and not an enum: an unknown kind is a value, not undefined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(transparent)]
 pub struct Kind(pub u16);
 

@@ -21,8 +21,8 @@ mod header;
 mod path;
 
 pub use body::{
-    Address, CONNECT_PENDING, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags, ForkBody, RenameBody,
-    SocketBody, UnlinkBody,
+    Address, CONNECT_PENDING, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags, ForkBody,
+    RenameBody, SocketBody, UnlinkBody,
 };
 pub use counters::{COUNTERS_LEN, Counter, LossReason, counter_index};
 pub use decode::{DecodeError, Exec, File, Record, RecordBody, Rename, Unlink, decode};
