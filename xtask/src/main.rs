@@ -1,2 +1,69 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: every developer task, one subcommand each. Not part of the product: nothing here ships. It may
+//! run cargo, git, the built binaries, and what `setup` installs.
+
+mod ci;
+mod demo;
+mod ebpf;
+mod process;
+mod setup;
+mod testing;
+mod tidy;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Developer tasks of Sensor.
+#[derive(Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building the kernel programs needs: rust-src and bpf-linker. Changes nothing twice.
+    Setup,
+    /// Build the kernel programs.
+    Ebpf(ebpf::Arguments),
+    /// Generate the protocol code from proto/.
+    Codegen {
+        /// Fail if the committed code differs instead of writing it.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the whole product on this host: learn a service, intrude, find, approve. Needs root.
+    Demo(demo::Arguments),
+    /// Run every test: unit, property, end to end, and on the live kernel where it is allowed.
+    Test {
+        /// Only test names that contain this.
+        filter: Option<String>,
+    },
+    /// What CI runs: setup, format, lints, tidy, freshness of generated files, tests, demo.
+    Ci,
+    /// Check the crate edges, where unsafe code lives, and the file and function limits of the style guide.
+    Tidy,
+    /// The service the demo learns and breaks into.
+    #[command(hide = true)]
+    DemoService(demo::service::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Setup => setup::run(),
+        Task::Ebpf(arguments) => ebpf::run(&arguments),
+        Task::Codegen { check } => ci::codegen(check),
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test { filter } => testing::run(filter.as_deref()),
+        Task::Ci => ci::run(),
+        Task::Tidy => tidy::run(),
+        Task::DemoService(arguments) => demo::service::run(&arguments),
+    }
+}
+
+/// The workspace's top folder.
+pub(crate) fn workspace_root() -> PathBuf {
+    let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask lies in the workspace").to_path_buf()
+}

@@ -1,0 +1,134 @@
+//! `cargo xtask demo`: the whole product on this host, as an operator would use it. A collector, an agent on the live
+//! kernel, a service that is learned and then broken into, its findings, and one approval. Not a test double
+//! anywhere: the same binaries and commands as in production. It may start processes and use loopback.
+
+mod attack;
+mod fleet;
+mod learned;
+pub(crate) mod service;
+mod target;
+
+use crate::{process, workspace_root};
+use anyhow::{Context, Result, bail, ensure};
+use attack::Attack;
+use fleet::{Finding, Fleet};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use target::Target;
+
+/// Median time from system call to stored that the demo accepts.
+const LATENCY_MEDIAN_MAX_MS: f64 = 500.0;
+/// How long one awaited step of the demo may take.
+const STEP_LIMIT: Duration = Duration::from_secs(30);
+
+/// How the demo runs.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave everything running afterwards and say how to look.
+    #[arg(long)]
+    keep: bool,
+    /// Seconds of normal work to learn from.
+    #[arg(long, default_value_t = 5)]
+    learn_s: u64,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self { keep: false, learn_s: 5 }
+    }
+}
+
+/// Runs the demo; an error names the first thing that is missing.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "the demo loads kernel programs: run it as root");
+    let begun = Instant::now();
+    say(begun, "building agent, collector, sensorctl");
+    let binaries = build()?;
+    let scratch =
+        tempfile::Builder::new().prefix("sensor-demo-").tempdir().context("creating a scratch folder")?;
+
+    say(begun, "starting the collector, enrolling and starting the agent");
+    let mut fleet = Fleet::start(&binaries, scratch.path())?;
+    let mut target = Target::start(scratch.path())?;
+    let attack = Attack::new(scratch.path())?;
+
+    say(begun, &format!("learning {} for {} s of normal work", target.workload(), arguments.learn_s));
+    target.work(Duration::from_secs(arguments.learn_s))?;
+    let version = arm(&mut fleet, &mut target)?;
+    say(begun, &format!("baseline version {version} applied; normal work again, then the intrusion"));
+    target.work(Duration::from_secs(1))?;
+    target.run_through_hole(&attack.first_strike())?;
+    let findings = process::wait_for("a finding each for exec, connect and file", STEP_LIMIT, || {
+        let findings = fleet.findings_of(target.workload())?;
+        Ok(attack.is_complete(&findings).then_some(findings))
+    })?;
+    report(&findings)?;
+
+    let approved = attack.finding_to_approve(&findings).context("no finding of the connection to approve")?;
+    say(begun, &format!("approving `{} {}` for the fleet", approved.action(), approved.object()));
+    fleet.approve(approved.id())?;
+    let seen: BTreeSet<String> = findings.iter().map(|finding| finding.id().to_owned()).collect();
+    target.run_through_hole(&attack.second_strike())?;
+    process::wait_for("the finding that follows the approved action", STEP_LIMIT, || {
+        Ok(fleet
+            .findings_of(target.workload())?
+            .iter()
+            .any(|finding| attack.is_marker(finding))
+            .then_some(()))
+    })?;
+    let again = fleet.findings_of(target.workload())?;
+    let fresh = again.iter().filter(|finding| !seen.contains(finding.id()));
+    if let Some(noise) = fresh.into_iter().find(|finding| finding.same_behaviour(approved)) {
+        bail!("approved behaviour raised finding {} again", noise.id());
+    }
+    say(begun, "repeated: the approved action stayed quiet, the new action beside it was found");
+    if arguments.keep {
+        fleet.keep(target, scratch);
+    }
+    Ok(())
+}
+
+/// Pulls the fleet's candidate, keeps the service's workload, and pushes it as the baseline.
+fn arm(fleet: &mut Fleet, target: &mut Target) -> Result<u64> {
+    let candidate = process::wait_for("the learned candidate of the service", STEP_LIMIT, || {
+        let candidate = learned::only_workload(&fleet.candidate()?, target.workload());
+        Ok(candidate.filter(|text| target.is_learned(text)))
+    })?;
+    println!("{}", indented(&candidate));
+    fleet.push(&candidate)
+}
+
+fn build() -> Result<PathBuf> {
+    let root = workspace_root();
+    let packages = ["-p", "sensor-agent", "-p", "sensor-collector", "-p", "sensorctl"];
+    process::run(Command::new("cargo").current_dir(&root).arg("build").args(packages))?;
+    let own = std::env::current_exe().context("finding the build folder")?;
+    Ok(own.parent().expect("an executable lies in a folder").to_path_buf())
+}
+
+/// Prints each finding and checks what an operator must find in it.
+fn report(findings: &[Finding]) -> Result<()> {
+    for finding in findings {
+        println!("{}", indented(&finding.describe()?));
+    }
+    let mut latencies: Vec<f64> = findings.iter().map(Finding::latency_ms).collect::<Result<_>>()?;
+    latencies.sort_by(f64::total_cmp);
+    let median = latencies[latencies.len() / 2];
+    let worst = latencies[latencies.len() - 1];
+    println!(
+        "system call to stored: median {median:.0} ms, worst {worst:.0} ms, {} findings",
+        latencies.len()
+    );
+    ensure!(median < LATENCY_MEDIAN_MAX_MS, "median {median:.0} ms, limit {LATENCY_MEDIAN_MAX_MS} ms");
+    Ok(())
+}
+
+fn say(begun: Instant, what: &str) {
+    println!("[{:5.1} s] {what}", begun.elapsed().as_secs_f64());
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}

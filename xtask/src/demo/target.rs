@@ -1,0 +1,135 @@
+//! The service under attack: its own control group, so that it is a workload, and its own mount namespace, so that
+//! what the intrusion writes to the cron folder never reaches the host's. Not the service itself. It may mount in
+//! that namespace and make one folder in the cgroup v2 tree.
+
+use crate::process::Kept;
+use anyhow::{Context, Result, ensure};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const UNIT: &str = "sensor-demo.service";
+const WORKLOAD: &str = "unit:sensor-demo.service";
+const START_LIMIT: Duration = Duration::from_secs(10);
+const REQUEST_INTERVAL: Duration = Duration::from_millis(100);
+/// Host names that normal look-ups ask for.
+const NORMAL_NAME: &str = "localhost";
+
+/// A running service.
+pub(super) struct Target {
+    service: Kept,
+    port: u16,
+    cgroup: PathBuf,
+}
+
+impl Target {
+    /// Starts the service in a control group and a mount namespace of its own.
+    pub(super) fn start(scratch: &Path) -> Result<Self> {
+        let cgroup = cgroup2_mount()?.join("system.slice").join(UNIT);
+        fs::create_dir_all(&cgroup).with_context(|| format!("creating {}", cgroup.display()))?;
+        let program = scratch.join("sensor-demo-service");
+        fs::copy(std::env::current_exe()?, &program).context("copying the service's program")?;
+        // The shell moves itself into the group, hides the host's cron folder, and becomes the service.
+        let script =
+            r#"echo $$ > "$1/cgroup.procs" && mount -t tmpfs demo "$2" && exec "$3" demo-service --log "$4""#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "demo"]);
+        command.arg(&cgroup).arg(CRON_FOLDER).arg(&program).arg(scratch.join("access.log"));
+        ensure!(Path::new(CRON_FOLDER).is_dir(), "the demo needs the folder {CRON_FOLDER} to mount over");
+        let mut service = Kept::start("demo service", &mut command, &scratch.join("service.log"))?;
+        let port = service.line_after("listening ", START_LIMIT)?;
+        let port = port.parse().with_context(|| format!("demo service: port {port:?}"))?;
+        Ok(Self { service, port, cgroup })
+    }
+
+    /// The workload that owns the service's baseline.
+    pub(super) fn workload(&self) -> &'static str {
+        WORKLOAD
+    }
+
+    /// Process id of the service.
+    pub(super) fn id(&self) -> u32 {
+        self.service.id()
+    }
+
+    /// Sends normal requests for `duration`.
+    pub(super) fn work(&mut self, duration: Duration) -> Result<()> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            self.request("/")?;
+            self.request(&format!("/lookup?name={NORMAL_NAME}"))?;
+            std::thread::sleep(REQUEST_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// Whether the candidate holds what normal requests do: the log written and the look-up's program run.
+    pub(super) fn is_learned(&self, candidate: &str) -> bool {
+        candidate.contains("access.log") && candidate.contains("getent")
+    }
+
+    /// Runs `command` in the service's shell, through the hole.
+    pub(super) fn run_through_hole(&mut self, command: &str) -> Result<()> {
+        self.request(&format!("/lookup?name={}", percent_encode(&format!("{NORMAL_NAME}; {command}"))))
+    }
+
+    /// Leaves the service running.
+    pub(super) fn detach(self) {
+        // The group must outlive the service, so `drop` may not run.
+        let this = std::mem::ManuallyDrop::new(self);
+        println!("  service: pid {}, http://127.0.0.1:{}/", this.service.id(), this.port);
+    }
+
+    fn request(&self, target: &str) -> Result<()> {
+        let mut stream =
+            TcpStream::connect(("127.0.0.1", self.port)).context("connecting to the demo service")?;
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: demo\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).context("reading the demo service's answer")?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "demo service answered {answer:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // Everything in the group is the service's: end it, so that the group can go.
+        let members = fs::read_to_string(self.cgroup.join("cgroup.procs")).unwrap_or_default();
+        for pid in members.lines().filter_map(|line| line.parse().ok()) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        let cgroup = &self.cgroup;
+        let _ = crate::process::wait_for("the control group to empty", START_LIMIT, || {
+            Ok(fs::remove_dir(cgroup).is_ok().then_some(()))
+        });
+    }
+}
+
+/// The folder that the intrusion writes to; the service sees an empty one of its own.
+pub(super) const CRON_FOLDER: &str = "/etc/cron.d";
+
+fn cgroup2_mount() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
+    let found = mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (folder, kind) = (words.next()?, words.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(folder))
+    });
+    found.context("no cgroup v2 file system is mounted")
+}
+
+fn percent_encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").expect("writing to a string cannot fail");
+        }
+        encoded
+    })
+}

@@ -1,0 +1,79 @@
+//! `cargo xtask test`: all tests of the workspace, with skipped ones counted as skipped. Not a test framework: cargo
+//! and libtest run them. It may run cargo.
+
+use crate::{process, workspace_root};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// What the runs added up to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Builds the binaries that end-to-end tests start, then runs every test one package after the other.
+pub(crate) fn run(filter: Option<&str>) -> Result<()> {
+    let root = workspace_root();
+    process::run(Command::new("cargo").current_dir(&root).args(["build", "--workspace", "--bins"]))?;
+    let mut command = Command::new("cargo");
+    command.current_dir(&root).args(["test", "--workspace", "--no-fail-fast"]);
+    command.args(filter).args(["--", "--nocapture"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo test")?;
+    let stdout = child.stdout.take().expect("stdout was piped above");
+    let mut totals = Totals::default();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("reading cargo test's output")?;
+        println!("{line}");
+        totals.count(&line);
+    }
+    let status = child.wait().context("waiting for cargo test")?;
+    let Totals { passed, failed, skipped } = totals;
+    println!("\n{passed} passed, {failed} failed, {skipped} skipped");
+    if !status.success() || failed > 0 {
+        bail!("cargo test: {status}, {failed} failed");
+    }
+    Ok(())
+}
+
+impl Totals {
+    /// Adds one line of libtest's output. A test that cannot run here prints `skipped: REASON` and returns, so
+    /// libtest counts it as passed: it is taken back.
+    fn count(&mut self, line: &str) {
+        if line.contains("skipped: ") {
+            self.skipped += 1;
+            self.passed = self.passed.saturating_sub(1);
+            return;
+        }
+        let Some(summary) = line.strip_prefix("test result: ") else { return };
+        for part in summary.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            let (Some(count), Some(what)) =
+                (words.next().and_then(|word| word.parse::<u64>().ok()), words.next())
+            else {
+                continue;
+            };
+            match what {
+                "passed" => self.passed += count,
+                "failed" => self.failed += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Totals;
+
+    #[test]
+    fn skipped_tests_are_not_counted_as_passed() {
+        let mut totals = Totals { passed: 3, ..Totals::default() };
+        totals.count("skipped: needs CAP_BPF");
+        totals.count("test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out");
+        totals.count("test result: ok. 2 passed; 0 failed; 0 ignored");
+        assert_eq!(totals, Totals { passed: 9, failed: 1, skipped: 1 });
+    }
+}

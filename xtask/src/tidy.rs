@@ -1,0 +1,43 @@
+//! `cargo xtask tidy`: the lines of the style guide that a tool can hold. Not clippy's lints and not rustfmt. It may
+//! read the tree and run `cargo metadata` and `git ls-files`.
+
+mod edges;
+mod source;
+
+use crate::{process, workspace_root};
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Checks the whole tree and prints every problem.
+pub(crate) fn run() -> Result<()> {
+    let root = workspace_root();
+    let mut problems = edges::check(&root)?;
+    let files = rust_files(&root)?;
+    for file in &files {
+        let text = std::fs::read_to_string(root.join(file))?;
+        problems.extend(source::check(file, &text));
+    }
+    for problem in &problems {
+        eprintln!("tidy: {problem}");
+    }
+    if !problems.is_empty() {
+        bail!("tidy: {} problems", problems.len());
+    }
+    println!("tidy: {} files, crate edges and limits hold", files.len());
+    Ok(())
+}
+
+/// Rust files that git tracks or would track, generated ones left out.
+fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let listing = process::output(Command::new("git").current_dir(root).args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        "*.rs",
+    ]))?;
+    let files = listing.lines().filter(|line| !line.contains("/generated/")).map(PathBuf::from);
+    Ok(files.filter(|file| root.join(file).exists()).collect())
+}
