@@ -119,6 +119,10 @@ pub struct Item {
     /// Counts up by one from 1 within an epoch, without holes.
     #[prost(uint64, tag = "1")]
     pub seq: u64,
+    /// Only with a gap that stands in for spooled items that overflowed: the first sequence it stands in for, so that
+    /// it covers first_seq..=seq. 0 means that the item covers its own sequence only.
+    #[prost(uint64, tag = "4")]
+    pub first_seq: u64,
     #[prost(oneof = "item::Content", tags = "2, 3")]
     pub content: ::core::option::Option<item::Content>,
 }
@@ -268,7 +272,7 @@ pub struct Hello {
     /// 16 random bytes, new for each spool.
     #[prost(bytes = "vec", tag = "1")]
     pub epoch: ::prost::alloc::vec::Vec<u8>,
-    /// Oldest and newest sequence in the spool; both 0 when it is empty.
+    /// Oldest and newest sequence in the spool, as covered by its items; both 0 when it is empty.
     #[prost(uint64, tag = "2")]
     pub first_seq: u64,
     #[prost(uint64, tag = "3")]
@@ -278,7 +282,7 @@ pub struct Hello {
 pub struct Batch {
     #[prost(bytes = "vec", tag = "1")]
     pub epoch: ::prost::alloc::vec::Vec<u8>,
-    /// Contiguous, ascending.
+    /// Contiguous, ascending: each item begins (first_seq, else seq) right after the one before it ended.
     #[prost(message, repeated, tag = "2")]
     pub items: ::prost::alloc::vec::Vec<Item>,
 }
