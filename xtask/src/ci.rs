@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: the steps of CI in order, each timed, stopping at the first that fails; and `codegen`. Not the
 //! steps themselves. It may run cargo and the other tasks.
 
-use crate::{demo, ebpf, process, setup, testing, tidy, workspace_root};
+use crate::{demo, ebpf, setup, testing, tidy, workspace_root};
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -58,5 +58,5 @@ fn deny() -> Result<()> {
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
-    process::run(Command::new("cargo").current_dir(workspace_root()).args(arguments))
+    sensor_tests::run(Command::new("cargo").current_dir(workspace_root()).args(arguments))
 }

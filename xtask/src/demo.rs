@@ -3,18 +3,14 @@
 //! anywhere: the same binaries and commands as in production. It may start processes and use loopback.
 
 mod attack;
-mod fleet;
 mod learned;
 pub(crate) mod service;
 mod target;
 
-use crate::{process, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
 use attack::Attack;
-use fleet::{Finding, Fleet};
+use sensor_tests::{Agent, Finding, Fleet, wait_for};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 use target::Target;
 
@@ -45,22 +41,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "the demo loads kernel programs: run it as root");
     let begun = Instant::now();
     say(begun, "building agent, collector, sensorctl");
-    let binaries = build()?;
+    sensor_tests::binaries()?;
     let scratch =
         tempfile::Builder::new().prefix("sensor-demo-").tempdir().context("creating a scratch folder")?;
 
     say(begun, "starting the collector, enrolling and starting the agent");
-    let mut fleet = Fleet::start(&binaries, scratch.path())?;
-    let mut target = Target::start(scratch.path())?;
+    let fleet = Fleet::start("demo", "127.0.0.1", scratch.path())?;
+    let agent = fleet.agent("demo-host", fleet.first_token(), None)?;
+    let target = Target::start(scratch.path())?;
     let attack = Attack::new(scratch.path())?;
 
     say(begun, &format!("learning {} for {} s of normal work", target.workload(), arguments.learn_s));
     target.work(Duration::from_secs(arguments.learn_s))?;
-    let version = arm(&mut fleet, &mut target)?;
+    let version = arm(&fleet, &target)?;
     say(begun, &format!("baseline version {version} applied; normal work again, then the intrusion"));
     target.work(Duration::from_secs(1))?;
     target.run_through_hole(&attack.first_strike())?;
-    let findings = process::wait_for("a finding each for exec, connect and file", STEP_LIMIT, || {
+    let findings = wait_for("a finding each for exec, connect and file", STEP_LIMIT, || {
         let findings = fleet.findings_of(target.workload())?;
         Ok(attack.is_complete(&findings).then_some(findings))
     })?;
@@ -71,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     fleet.approve(approved.id())?;
     let seen: BTreeSet<String> = findings.iter().map(|finding| finding.id().to_owned()).collect();
     target.run_through_hole(&attack.second_strike())?;
-    process::wait_for("the finding that follows the approved action", STEP_LIMIT, || {
+    wait_for("the finding that follows the approved action", STEP_LIMIT, || {
         Ok(fleet
             .findings_of(target.workload())?
             .iter()
@@ -85,14 +82,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     say(begun, "repeated: the approved action stayed quiet, the new action beside it was found");
     if arguments.keep {
-        fleet.keep(target, scratch);
+        keep(fleet, agent, target, scratch);
     }
     Ok(())
 }
 
 /// Pulls the fleet's candidate, keeps the service's workload, and pushes it as the baseline.
-fn arm(fleet: &mut Fleet, target: &mut Target) -> Result<u64> {
-    let candidate = process::wait_for("the learned candidate of the service", STEP_LIMIT, || {
+fn arm(fleet: &Fleet, target: &Target) -> Result<u64> {
+    let candidate = wait_for("the learned candidate of the service", STEP_LIMIT, || {
         let candidate = learned::only_workload(&fleet.candidate()?, target.workload());
         Ok(candidate.filter(|text| target.is_learned(text)))
     })?;
@@ -100,12 +97,21 @@ fn arm(fleet: &mut Fleet, target: &mut Target) -> Result<u64> {
     fleet.push(&candidate)
 }
 
-fn build() -> Result<PathBuf> {
-    let root = workspace_root();
-    let packages = ["-p", "sensor-agent", "-p", "sensor-collector", "-p", "sensorctl"];
-    process::run(Command::new("cargo").current_dir(&root).arg("build").args(packages))?;
-    let own = std::env::current_exe().context("finding the build folder")?;
-    Ok(own.parent().expect("an executable lies in a folder").to_path_buf())
+/// Leaves everything running and says how to look and how to end it.
+fn keep(fleet: Fleet, agent: Agent, target: Target, scratch: tempfile::TempDir) {
+    let config = fleet.sensorctl_config();
+    let sensorctl = format!("{} --config {}", fleet.sensorctl_binary().display(), config.display());
+    let ids = [agent.id(), fleet.collector_id(), Some(target.id())].into_iter().flatten();
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    println!("left running; state and logs in {}", scratch.path().display());
+    println!("  service  http://127.0.0.1:{}/", target.port());
+    println!("  look     {sensorctl} findings list");
+    println!("           {sensorctl} agents list");
+    println!("  end      kill {}", ids.join(" "));
+    target.detach();
+    agent.detach();
+    fleet.detach();
+    let _ = scratch.keep();
 }
 
 /// Prints each finding and checks what an operator must find in it.

@@ -4,7 +4,6 @@
 mod ci;
 mod demo;
 mod ebpf;
-mod process;
 mod setup;
 mod testing;
 mod tidy;

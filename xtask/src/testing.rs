@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all tests of the workspace, with skipped ones counted as skipped. Not a test framework: cargo
 //! and libtest run them. It may run cargo.
 
-use crate::{process, workspace_root};
+use crate::workspace_root;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ struct Totals {
 /// Builds the binaries that end-to-end tests start, then runs every test one package after the other.
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     let root = workspace_root();
-    process::run(Command::new("cargo").current_dir(&root).args(["build", "--workspace", "--bins"]))?;
+    sensor_tests::run(Command::new("cargo").current_dir(&root).args(["build", "--workspace", "--bins"]))?;
     let mut command = Command::new("cargo");
     command.current_dir(&root).args(["test", "--workspace", "--no-fail-fast"]);
     command.args(filter).args(["--", "--nocapture"]);

@@ -4,7 +4,7 @@
 mod edges;
 mod source;
 
-use crate::{process, workspace_root};
+use crate::workspace_root;
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// Rust files that git tracks or would track, generated ones left out.
 fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let listing = process::output(Command::new("git").current_dir(root).args([
+    let listing = sensor_tests::output(Command::new("git").current_dir(root).args([
         "ls-files",
         "--cached",
         "--others",

@@ -2,9 +2,9 @@
 //! `true`, a file in the service's private cron folder, a connection to a socket of the demo. Decides only; the
 //! target runs it.
 
-use super::fleet::Finding;
 use super::target::CRON_FOLDER;
 use anyhow::{Context, Result};
+use sensor_tests::Finding;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 

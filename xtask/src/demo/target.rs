@@ -2,18 +2,17 @@
 //! what the intrusion writes to the cron folder never reaches the host's. Not the service itself. It may mount in
 //! that namespace and make one folder in the cgroup v2 tree.
 
-use crate::process::Kept;
 use anyhow::{Context, Result, ensure};
+use sensor_tests::{Kept, Workload};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 const UNIT: &str = "sensor-demo.service";
-const WORKLOAD: &str = "unit:sensor-demo.service";
 const START_LIMIT: Duration = Duration::from_secs(10);
 const REQUEST_INTERVAL: Duration = Duration::from_millis(100);
 /// Host names that normal look-ups ask for.
@@ -21,34 +20,34 @@ const NORMAL_NAME: &str = "localhost";
 
 /// A running service.
 pub(super) struct Target {
+    // Dropped before the group that it runs in.
     service: Kept,
+    group: Workload,
+    name: String,
     port: u16,
-    cgroup: PathBuf,
 }
 
 impl Target {
     /// Starts the service in a control group and a mount namespace of its own.
     pub(super) fn start(scratch: &Path) -> Result<Self> {
-        let cgroup = cgroup2_mount()?.join("system.slice").join(UNIT);
-        fs::create_dir_all(&cgroup).with_context(|| format!("creating {}", cgroup.display()))?;
+        let group = Workload::new(UNIT)?;
         let program = scratch.join("sensor-demo-service");
         fs::copy(std::env::current_exe()?, &program).context("copying the service's program")?;
         // The shell moves itself into the group, hides the host's cron folder, and becomes the service.
-        let script =
-            r#"echo $$ > "$1/cgroup.procs" && mount -t tmpfs demo "$2" && exec "$3" demo-service --log "$4""#;
+        let script = r#"echo $$ > "$1" && mount -t tmpfs demo "$2" && exec "$3" demo-service --log "$4""#;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", script, "demo"]);
-        command.arg(&cgroup).arg(CRON_FOLDER).arg(&program).arg(scratch.join("access.log"));
+        command.arg(group.procs()).arg(CRON_FOLDER).arg(&program).arg(scratch.join("access.log"));
         ensure!(Path::new(CRON_FOLDER).is_dir(), "the demo needs the folder {CRON_FOLDER} to mount over");
         let mut service = Kept::start("demo service", &mut command, &scratch.join("service.log"))?;
         let port = service.line_after("listening ", START_LIMIT)?;
         let port = port.parse().with_context(|| format!("demo service: port {port:?}"))?;
-        Ok(Self { service, port, cgroup })
+        Ok(Self { service, name: group.name(), group, port })
     }
 
     /// The workload that owns the service's baseline.
-    pub(super) fn workload(&self) -> &'static str {
-        WORKLOAD
+    pub(super) fn workload(&self) -> &str {
+        &self.name
     }
 
     /// Process id of the service.
@@ -57,7 +56,7 @@ impl Target {
     }
 
     /// Sends normal requests for `duration`.
-    pub(super) fn work(&mut self, duration: Duration) -> Result<()> {
+    pub(super) fn work(&self, duration: Duration) -> Result<()> {
         let end = Instant::now() + duration;
         while Instant::now() < end {
             self.request("/")?;
@@ -73,15 +72,19 @@ impl Target {
     }
 
     /// Runs `command` in the service's shell, through the hole.
-    pub(super) fn run_through_hole(&mut self, command: &str) -> Result<()> {
+    pub(super) fn run_through_hole(&self, command: &str) -> Result<()> {
         self.request(&format!("/lookup?name={}", percent_encode(&format!("{NORMAL_NAME}; {command}"))))
+    }
+
+    /// Port of the service on loopback.
+    pub(super) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Leaves the service running.
     pub(super) fn detach(self) {
-        // The group must outlive the service, so `drop` may not run.
-        let this = std::mem::ManuallyDrop::new(self);
-        println!("  service: pid {}, http://127.0.0.1:{}/", this.service.id(), this.port);
+        self.service.detach();
+        self.group.detach();
     }
 
     fn request(&self, target: &str) -> Result<()> {
@@ -95,33 +98,8 @@ impl Target {
     }
 }
 
-impl Drop for Target {
-    fn drop(&mut self) {
-        // Everything in the group is the service's: end it, so that the group can go.
-        let members = fs::read_to_string(self.cgroup.join("cgroup.procs")).unwrap_or_default();
-        for pid in members.lines().filter_map(|line| line.parse().ok()) {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-        }
-        let cgroup = &self.cgroup;
-        let _ = crate::process::wait_for("the control group to empty", START_LIMIT, || {
-            Ok(fs::remove_dir(cgroup).is_ok().then_some(()))
-        });
-    }
-}
-
 /// The folder that the intrusion writes to; the service sees an empty one of its own.
 pub(super) const CRON_FOLDER: &str = "/etc/cron.d";
-
-fn cgroup2_mount() -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
-    let found = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (folder, kind) = (words.next()?, words.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(folder))
-    });
-    found.context("no cgroup v2 file system is mounted")
-}
 
 fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {

@@ -1,4 +1,4 @@
-//! Child processes of tasks: run one to its end with its output shown, or keep one until the task ends. Not a shell.
+//! Child processes: run one to its end with its output shown, or keep one until a value is dropped. Not a shell.
 //! It may call `std::process` and send signals to what it started.
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs `command` to its end with its output on this terminal.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+///
+/// # Errors
+/// When it cannot start or does not succeed.
+pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("starting {command:?}"))?;
     if !status.success() {
         bail!("{command:?}: {status}");
@@ -24,7 +27,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Runs `command` to its end and returns its standard output as text.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
+///
+/// # Errors
+/// When it cannot start or does not succeed; the message holds both its outputs.
+pub fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("starting {command:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
@@ -35,16 +41,21 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 }
 
 /// A process that lives until this value is dropped; its standard output is read line by line.
-pub(crate) struct Kept {
+#[derive(Debug)]
+pub struct Kept {
     name: &'static str,
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Kept {
-    /// Starts `command`; its standard error goes to the file `log`.
-    pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
-        let errors = std::fs::File::create(log).with_context(|| format!("creating {}", log.display()))?;
+    /// Starts `command`; its standard error is appended to the file `log`.
+    ///
+    /// # Errors
+    /// When it cannot start.
+    pub fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
+        let errors = std::fs::File::options().create(true).append(true).open(log);
+        let errors = errors.with_context(|| format!("opening {}", log.display()))?;
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -65,12 +76,16 @@ impl Kept {
     }
 
     /// Process id.
-    pub(crate) fn id(&self) -> u32 {
+    #[must_use]
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits for a line of standard output that starts with `prefix` and returns the rest of it.
-    pub(crate) fn line_after(&mut self, prefix: &str, limit: Duration) -> Result<String> {
+    ///
+    /// # Errors
+    /// When the process ends first or `limit` passes.
+    pub fn line_after(&mut self, prefix: &str, limit: Duration) -> Result<String> {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -88,8 +103,18 @@ impl Kept {
         }
     }
 
+    /// Ends the process at once, as a crash would (SIGKILL).
+    ///
+    /// # Errors
+    /// When it cannot be signalled or waited for.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill().with_context(|| format!("killing {}", self.name))?;
+        self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
+        Ok(())
+    }
+
     /// Leaves the process running when this value is dropped.
-    pub(crate) fn detach(self) {
+    pub fn detach(self) {
         std::mem::forget(self);
     }
 }
@@ -110,7 +135,10 @@ impl Drop for Kept {
 }
 
 /// Polls `condition` until it gives a value.
-pub(crate) fn wait_for<T>(
+///
+/// # Errors
+/// When `condition` fails or `limit` passes; the message names `what`.
+pub fn wait_for<T>(
     what: &str,
     limit: Duration,
     mut condition: impl FnMut() -> Result<Option<T>>,
