@@ -39,22 +39,24 @@ impl Default for Arguments {
 /// Runs the demo; an error names the first thing that is missing.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "the demo loads kernel programs: run it as root");
-    let begun = Instant::now();
-    say(begun, "building agent, collector, sensorctl");
+    let mut progress = Progress::default();
+    progress.step("build", "building agent, collector, sensorctl");
     sensor_tests::binaries()?;
     let scratch =
         tempfile::Builder::new().prefix("sensor-demo-").tempdir().context("creating a scratch folder")?;
 
-    say(begun, "starting the collector, enrolling and starting the agent");
+    progress.step("start", "starting the collector, enrolling and starting the agent");
     let fleet = Fleet::start("demo", "127.0.0.1", scratch.path())?;
     let agent = fleet.agent("demo-host", fleet.first_token(), None)?;
     let target = Target::start(scratch.path())?;
     let attack = Attack::new(scratch.path())?;
 
-    say(begun, &format!("learning {} for {} s of normal work", target.workload(), arguments.learn_s));
+    let learning = format!("learning {} for {} s of normal work", target.workload(), arguments.learn_s);
+    progress.step("learn", &learning);
     target.work(Duration::from_secs(arguments.learn_s))?;
     let version = arm(&fleet, &target)?;
-    say(begun, &format!("baseline version {version} applied; normal work again, then the intrusion"));
+    let armed = format!("baseline version {version} applied; normal work again, then the intrusion");
+    progress.step("intrude", &armed);
     target.work(Duration::from_secs(1))?;
     target.run_through_hole(&attack.first_strike())?;
     let findings = wait_for("a finding each for exec, connect and file", STEP_LIMIT, || {
@@ -62,9 +64,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Ok(attack.is_complete(&findings).then_some(findings))
     })?;
     report(&findings)?;
+    println!("{}", progress.spent());
 
     let approved = attack.finding_to_approve(&findings).context("no finding of the connection to approve")?;
-    say(begun, &format!("approving `{} {}` for the fleet", approved.action(), approved.object()));
+    let approval = format!("approving `{} {}` for the fleet", approved.action(), approved.object());
+    progress.step("approve", &approval);
     fleet.approve(approved.id())?;
     let seen: BTreeSet<String> = findings.iter().map(|finding| finding.id().to_owned()).collect();
     target.run_through_hole(&attack.second_strike())?;
@@ -80,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(noise) = fresh.into_iter().find(|finding| finding.same_behaviour(approved)) {
         bail!("approved behaviour raised finding {} again", noise.id());
     }
-    say(begun, "repeated: the approved action stayed quiet, the new action beside it was found");
+    progress.step("end", "repeated: the approved action stayed quiet, the new action beside it was found");
     if arguments.keep {
         keep(fleet, agent, target, scratch);
     }
@@ -131,8 +135,33 @@ fn report(findings: &[Finding]) -> Result<()> {
     Ok(())
 }
 
-fn say(begun: Instant, what: &str) {
-    println!("[{:5.1} s] {what}", begun.elapsed().as_secs_f64());
+/// Says what the demo is at, and where its time went.
+struct Progress {
+    begun: Instant,
+    steps: Vec<(&'static str, Instant)>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { begun: Instant::now(), steps: Vec::new() }
+    }
+}
+
+impl Progress {
+    fn step(&mut self, name: &'static str, what: &str) {
+        self.steps.push((name, Instant::now()));
+        println!("[{:5.1} s] {what}", self.begun.elapsed().as_secs_f64());
+    }
+
+    /// Seconds until now, in total and by step.
+    fn spent(&self) -> String {
+        let now = Instant::now();
+        let ends = self.steps.iter().skip(1).map(|(_, begun)| *begun).chain([now]);
+        let parts = self.steps.iter().zip(ends);
+        let parts = parts.map(|((name, begun), end)| format!("{name} {:.1} s", (end - *begun).as_secs_f64()));
+        let parts: Vec<_> = parts.collect();
+        format!("first findings after {:.1} s: {}", (now - self.begun).as_secs_f64(), parts.join(", "))
+    }
 }
 
 fn indented(text: &str) -> String {

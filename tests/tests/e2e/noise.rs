@@ -1,0 +1,48 @@
+//! A workload that makes one new finding after the other: it writes files that no baseline lists, each once. Not an
+//! attack. It may start a shell in a control group of its own.
+
+use anyhow::Result;
+use sensor_tests::{Kept, Workload};
+use std::path::{Path, PathBuf};
+
+/// The running workload.
+pub(crate) struct Noise {
+    // Dropped before the group that it runs in.
+    _shell: Kept,
+    group: Workload,
+    folder: PathBuf,
+}
+
+impl Noise {
+    /// Starts the unit `unit`, which writes files named f1, f2, ... in a folder of its own below `scratch`.
+    pub(crate) fn start(unit: &str, scratch: &Path) -> Result<Self> {
+        let group = Workload::new(unit)?;
+        let folder = scratch.join(unit);
+        std::fs::create_dir_all(&folder)?;
+        let script = "i=0; while :; do i=$((i+1)); echo > \"$1/f$i\"; sleep 0.02; done";
+        let shell = Kept::start("noise", &mut group.shell(script, &[&folder]), &scratch.join("noise.log"))?;
+        Ok(Self { _shell: shell, group, folder })
+    }
+
+    /// The workload's name.
+    pub(crate) fn workload(&self) -> String {
+        self.group.name()
+    }
+
+    /// A baseline that arms the workload and allows next to nothing.
+    pub(crate) fn baseline(&self, fleet: &str) -> String {
+        armed(fleet, &self.group.name())
+    }
+
+    /// Files written so far.
+    pub(crate) fn files_count(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(&self.folder)?.count())
+    }
+}
+
+/// A baseline of `fleet` that arms `workload` and allows next to nothing.
+pub(crate) fn armed(fleet: &str, workload: &str) -> String {
+    format!(
+        "fleet: {fleet}\nworkloads:\n  {workload}:\n    /nowhere/program:\n      exec: [/nowhere/child]\n"
+    )
+}
