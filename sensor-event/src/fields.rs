@@ -1,5 +1,9 @@
 //! The kernel structure members that the programs read, as data: the agent resolves each in the running
 //! kernel's BTF and sets the global of the same name. Not the BTF reader. It may call `core` only.
+//!
+//! A path is `struct.member[.member]...`. A member may be an array element (`regs[1]`); it is looked for inside
+//! anonymous structs and unions too. A member that is a pointer ends a path: the programs follow pointers, one
+//! field per step.
 
 /// Whether the programs can do without a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +30,75 @@ impl Field {
     pub const ABSENT: u32 = u32::MAX;
 }
 
-/// Calls `$each! { NAME: need [paths] }` for all fields: the programs make globals of it, the agent a table.
+/// Calls `$each! { NAME: need [paths]; ... }` for all fields: the programs make globals of it, the agent a table.
 #[macro_export]
 macro_rules! for_each_kernel_field {
     ($each:ident) => {
         $each! {
             TASK_TGID: Required ["task_struct.tgid"];
+            TASK_PID: Required ["task_struct.pid"];
+            TASK_GROUP_LEADER: Required ["task_struct.group_leader"];
+            TASK_REAL_PARENT: Required ["task_struct.real_parent"];
+            // Before 5.5 it was `real_start_time`, in the same unit.
+            TASK_START_BOOTTIME: Required ["task_struct.start_boottime", "task_struct.real_start_time"];
+            TASK_COMM: Required ["task_struct.comm"];
+            TASK_CRED: Required ["task_struct.cred"];
+            TASK_SIGNAL: Required ["task_struct.signal"];
+            TASK_EXIT_CODE: Required ["task_struct.exit_code"];
+            TASK_MM: Required ["task_struct.mm"];
+            TASK_FS: Required ["task_struct.fs"];
+            TASK_FILES: Required ["task_struct.files"];
+            TASK_NSPROXY: Required ["task_struct.nsproxy"];
+            TASK_CGROUPS: Required ["task_struct.cgroups"];
+            // Absent without CONFIG_AUDIT.
+            TASK_LOGINUID: Optional ["task_struct.loginuid"];
+            TASK_SESSIONID: Optional ["task_struct.sessionid"];
+            CRED_UID: Required ["cred.uid"];
+            CRED_GID: Required ["cred.gid"];
+            CRED_EUID: Required ["cred.euid"];
+            CRED_EGID: Required ["cred.egid"];
+            SIGNAL_LIVE: Required ["signal_struct.live"];
+            SIGNAL_FLAGS: Required ["signal_struct.flags"];
+            SIGNAL_GROUP_EXIT_CODE: Required ["signal_struct.group_exit_code"];
+            NSPROXY_MNT_NS: Required ["nsproxy.mnt_ns"];
+            NSPROXY_PID_NS: Required ["nsproxy.pid_ns_for_children"];
+            MNT_NS_INUM: Required ["mnt_namespace.ns.inum"];
+            PID_NS_INUM: Required ["pid_namespace.ns.inum"];
+            CSS_SET_DFL_CGROUP: Required ["css_set.dfl_cgrp"];
+            CGROUP_KN: Required ["cgroup.kn"];
+            KERNFS_ID: Required ["kernfs_node.id"];
+            // Renamed in 6.15.
+            KERNFS_PARENT: Required ["kernfs_node.__parent", "kernfs_node.parent"];
+            KERNFS_NAME: Required ["kernfs_node.name"];
+            MM_ARG_START: Required ["mm_struct.arg_start"];
+            MM_ARG_END: Required ["mm_struct.arg_end"];
+            BPRM_FILE: Required ["linux_binprm.file"];
+            BPRM_FILENAME: Required ["linux_binprm.filename"];
+            BPRM_INTERP: Required ["linux_binprm.interp"];
+            BPRM_ARGC: Required ["linux_binprm.argc"];
+            FS_PWD_MNT: Required ["fs_struct.pwd.mnt"];
+            FS_PWD_DENTRY: Required ["fs_struct.pwd.dentry"];
+            FS_ROOT_MNT: Required ["fs_struct.root.mnt"];
+            FS_ROOT_DENTRY: Required ["fs_struct.root.dentry"];
+            FILE_PATH_MNT: Required ["file.f_path.mnt"];
+            FILE_PATH_DENTRY: Required ["file.f_path.dentry"];
+            FILE_INODE: Required ["file.f_inode"];
+            DENTRY_PARENT: Required ["dentry.d_parent"];
+            DENTRY_NAME: Required ["dentry.d_name.name"];
+            DENTRY_INODE: Required ["dentry.d_inode"];
+            // Null while the dentry is not in the name cache's hash: unlinked, or never had a name.
+            DENTRY_HASH_PPREV: Required ["dentry.d_hash.pprev"];
+            // `vfsmount` is embedded in `mount`: this is the distance between the two.
+            MOUNT_MNT: Required ["mount.mnt"];
+            MOUNT_PARENT: Required ["mount.mnt_parent"];
+            MOUNT_MOUNTPOINT: Required ["mount.mnt_mountpoint"];
+            MOUNT_MNT_ROOT: Required ["mount.mnt.mnt_root"];
+            MOUNT_MNT_NS: Required ["mount.mnt_ns"];
+            INODE_MODE: Required ["inode.i_mode"];
+            INODE_INO: Required ["inode.i_ino"];
+            INODE_NLINK: Required ["inode.i_nlink"];
+            INODE_SB: Required ["inode.i_sb"];
+            SB_DEV: Required ["super_block.s_dev"];
         }
     };
 }

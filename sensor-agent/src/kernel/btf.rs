@@ -1,0 +1,306 @@
+//! A reader of BTF, the kernel's description of its own types: where is a member, how many parameters has a
+//! function. Not a writer, and not a general type model. It may call the standard library only.
+//!
+//! Total: any bytes give an answer or an error, never a panic and never an endless walk. Layout as in
+//! `Documentation/bpf/btf.rst`:
+//!
+//! ```text
+//! header (24 bytes) | types, one after another, ids from 1 | strings, NUL-terminated
+//! type = name_off u32 | info u32: vlen 0..16, kind 24..29, kind_flag 31 | size or type u32 | kind's own part
+//! ```
+
+use std::collections::HashMap;
+
+/// Nested anonymous members, and modifiers before a type, that are followed: more than any compiler emits.
+const DEPTH_MAX: usize = 32;
+
+const MAGIC: u16 = 0xeb9f;
+const HEADER_BYTES: usize = 24;
+
+const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_FWD: u32 = 7;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_FLOAT: u32 = 16;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Why bytes are not BTF.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BtfError {
+    /// They end too early.
+    #[error("BTF too short: needed {needed} bytes, found {found}")]
+    Short {
+        /// Bytes that the part needs.
+        needed: usize,
+        /// Bytes that were there.
+        found: usize,
+    },
+    /// They do not start with BTF's magic number in the host's byte order.
+    #[error("BTF magic is {0:#06x}, expected {MAGIC:#06x}")]
+    Magic(u16),
+    /// A type of a kind this reader does not know, so that the next one cannot be found.
+    #[error("BTF type {id} has unknown kind {kind}")]
+    Kind {
+        /// The type.
+        id: u32,
+        /// Its kind.
+        kind: u32,
+    },
+}
+
+/// Parsed BTF: an index over its bytes.
+pub struct Btf {
+    bytes: Vec<u8>,
+    /// Where each type starts; index 0 is `void`.
+    types: Vec<usize>,
+    strings: std::ops::Range<usize>,
+    structs: HashMap<Vec<u8>, Vec<u32>>,
+    typedefs: HashMap<Vec<u8>, u32>,
+}
+
+/// The three words every type starts with.
+#[derive(Clone, Copy)]
+struct Type {
+    at: usize,
+    name: u32,
+    info: u32,
+    size_or_type: u32,
+}
+
+impl Type {
+    fn kind(self) -> u32 {
+        self.info >> 24 & 0x1f
+    }
+
+    fn vlen(self) -> usize {
+        (self.info & 0xffff) as usize
+    }
+
+    fn has_bitfields(self) -> bool {
+        self.info >> 31 == 1
+    }
+
+    fn is_composite(self) -> bool {
+        matches!(self.kind(), KIND_STRUCT | KIND_UNION)
+    }
+
+    /// Bytes behind the three words.
+    fn tail_bytes(self) -> Option<usize> {
+        Some(match self.kind() {
+            KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => self.vlen() * 12,
+            KIND_ENUM | KIND_FUNC_PROTO => self.vlen() * 8,
+            KIND_PTR | KIND_FWD | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_FUNC
+            | KIND_FLOAT | KIND_TYPE_TAG => 0,
+            _ => return None,
+        })
+    }
+}
+
+impl Btf {
+    /// Indexes BTF.
+    ///
+    /// # Errors
+    /// When the bytes are short, of the wrong byte order, or hold a kind of type this reader does not know.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+        let short = |needed: usize| BtfError::Short { needed, found: bytes.len() };
+        let magic = read_u16(&bytes, 0).ok_or_else(|| short(HEADER_BYTES))?;
+        if magic != MAGIC {
+            return Err(BtfError::Magic(magic));
+        }
+        let word = |at: usize| read_u32(&bytes, at).map(|word| word as usize).ok_or_else(|| short(HEADER_BYTES));
+        let (header, type_at, type_len, string_at, string_len) = (word(4)?, word(8)?, word(12)?, word(16)?, word(20)?);
+        let section = |at: usize, len: usize| {
+            let start = header.saturating_add(at);
+            let end = start.saturating_add(len);
+            if end > bytes.len() { Err(short(end)) } else { Ok(start..end) }
+        };
+        let types = section(type_at, type_len)?;
+        let strings = section(string_at, string_len)?;
+        let mut btf =
+            Self { bytes, types: vec![types.start], strings, structs: HashMap::new(), typedefs: HashMap::new() };
+        btf.index(types)?;
+        Ok(btf)
+    }
+
+    fn index(&mut self, range: std::ops::Range<usize>) -> Result<(), BtfError> {
+        let mut at = range.start;
+        while at < range.end {
+            let id = u32::try_from(self.types.len()).unwrap_or(u32::MAX);
+            let found = self.bytes.len();
+            let Some(kind) = self.type_at(at) else { return Err(BtfError::Short { needed: at + 12, found }) };
+            let Some(tail) = kind.tail_bytes() else { return Err(BtfError::Kind { id, kind: kind.kind() }) };
+            let end = at + 12 + tail;
+            if end > range.end {
+                return Err(BtfError::Short { needed: end, found: range.end });
+            }
+            self.types.push(at);
+            let name = self.string(kind.name).to_vec();
+            if !name.is_empty() && kind.is_composite() {
+                self.structs.entry(name).or_default().push(id);
+            } else if kind.kind() == KIND_TYPEDEF {
+                self.typedefs.entry(name).or_insert(id);
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Byte offset of `struct.member[.member]...`, looking into anonymous structs and unions; a member may be an
+    /// array element, `member[3]`. `None` when there is no such member, or it is a bit field.
+    #[must_use]
+    pub fn member_offset(&self, path: &str) -> Option<u32> {
+        let (name, members) = path.split_once('.')?;
+        let candidates = self.structs.get(name.as_bytes())?;
+        // A kernel can hold several types of one name: the first that has the member is meant.
+        candidates.iter().find_map(|id| self.walk(*id, members))
+    }
+
+    /// Whether there is a struct or union of this name.
+    #[must_use]
+    pub fn has_struct(&self, name: &str) -> bool {
+        self.structs.contains_key(name.as_bytes())
+    }
+
+    /// Number of parameters of the function that the typedef `name` points to (`btf_trace_*`).
+    #[must_use]
+    pub fn typedef_parameters(&self, name: &str) -> Option<usize> {
+        let mut kind = self.get(*self.typedefs.get(name.as_bytes())?)?;
+        for _ in 0..DEPTH_MAX {
+            match kind.kind() {
+                KIND_FUNC_PROTO => return Some(kind.vlen()),
+                KIND_TYPEDEF | KIND_PTR | KIND_CONST => kind = self.get(kind.size_or_type)?,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn walk(&self, id: u32, members: &str) -> Option<u32> {
+        let mut id = id;
+        let mut offset = 0u32;
+        for member in members.split('.') {
+            let (name, index) = match member.split_once('[') {
+                Some((name, index)) => (name, Some(index.strip_suffix(']')?.parse::<u32>().ok()?)),
+                None => (member, None),
+            };
+            let (at, member_type) = self.find_member(id, name.as_bytes(), 0)?;
+            offset = offset.checked_add(at)?;
+            id = member_type;
+            if let Some(index) = index {
+                let (element, size) = self.array_element(id)?;
+                offset = offset.checked_add(index.checked_mul(size)?)?;
+                id = element;
+            }
+        }
+        Some(offset)
+    }
+
+    /// Offset and type of a member, by name, in this type or in an anonymous member of it.
+    fn find_member(&self, id: u32, name: &[u8], depth: usize) -> Option<(u32, u32)> {
+        let composite = self.resolve(id)?;
+        if depth > DEPTH_MAX || !composite.is_composite() {
+            return None;
+        }
+        for index in 0..composite.vlen() {
+            let at = composite.at + 12 + index * 12;
+            let (member_name, member_type, bits) =
+                (self.u32_at(at)?, self.u32_at(at + 4)?, self.u32_at(at + 8)?);
+            let (bit_offset, bit_size) =
+                if composite.has_bitfields() { (bits & 0x00ff_ffff, bits >> 24) } else { (bits, 0) };
+            if self.string(member_name) == name && !name.is_empty() {
+                return (bit_size == 0 && bit_offset.is_multiple_of(8)).then_some((bit_offset / 8, member_type));
+            }
+            if self.string(member_name).is_empty()
+                && let Some((inner, inner_type)) = self.find_member(member_type, name, depth + 1)
+            {
+                return Some((bit_offset / 8 + inner, inner_type));
+            }
+        }
+        None
+    }
+
+    /// Type and size of an array's elements.
+    fn array_element(&self, id: u32) -> Option<(u32, u32)> {
+        let array = self.resolve(id)?;
+        if array.kind() != KIND_ARRAY {
+            return None;
+        }
+        let element = self.u32_at(array.at + 12)?;
+        Some((element, self.size(element)?))
+    }
+
+    fn size(&self, id: u32) -> Option<u32> {
+        let kind = self.resolve(id)?;
+        match kind.kind() {
+            KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 | KIND_FLOAT => Some(kind.size_or_type),
+            KIND_PTR => Some(8),
+            _ => None,
+        }
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn resolve(&self, id: u32) -> Option<Type> {
+        let mut kind = self.get(id)?;
+        for _ in 0..DEPTH_MAX {
+            match kind.kind() {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    kind = self.get(kind.size_or_type)?;
+                }
+                _ => return Some(kind),
+            }
+        }
+        None
+    }
+
+    fn get(&self, id: u32) -> Option<Type> {
+        if id == 0 {
+            return None;
+        }
+        self.type_at(*self.types.get(id as usize)?)
+    }
+
+    fn type_at(&self, at: usize) -> Option<Type> {
+        Some(Type {
+            at,
+            name: self.u32_at(at)?,
+            info: self.u32_at(at.checked_add(4)?)?,
+            size_or_type: self.u32_at(at.checked_add(8)?)?,
+        })
+    }
+
+    fn u32_at(&self, at: usize) -> Option<u32> {
+        read_u32(&self.bytes, at)
+    }
+
+    /// The string at an offset; empty when there is none.
+    fn string(&self, offset: u32) -> &[u8] {
+        let strings = &self.bytes[self.strings.clone()];
+        let rest = strings.get(offset as usize..).unwrap_or_default();
+        &rest[..rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len())]
+    }
+}
+
+fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
+    let bytes = bytes.get(at..at.checked_add(2)?)?;
+    Some(u16::from_ne_bytes(bytes.try_into().expect("two bytes were taken")))
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_ne_bytes(bytes.try_into().expect("four bytes were taken")))
+}

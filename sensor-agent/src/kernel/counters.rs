@@ -1,0 +1,56 @@
+//! The kernel side's account of its records. Not the agent's own counters. It may read the counter map.
+
+use super::error::KernelError;
+use aya::maps::{MapData, PerCpuArray};
+use sensor_event::{COUNTERS_LEN, Counter, Kind, LossReason, counter_index};
+
+/// Sums over all CPUs. For each kind `seen == submitted + lost`, exactly, once the programs stand still; while
+/// they run, records between their two counts show as a small difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters([u64; COUNTERS_LEN]);
+
+impl Counters {
+    /// Reads the counters.
+    pub(super) fn read(map: &PerCpuArray<MapData, u64>) -> Result<Self, KernelError> {
+        let mut sums = [0; COUNTERS_LEN];
+        for (index, sum) in (0u32..).zip(&mut sums) {
+            let cells = map
+                .get(&index, 0)
+                .map_err(|error| KernelError::Map { name: "COUNTERS", reason: error.to_string() })?;
+            *sum = cells.iter().sum();
+        }
+        Ok(Self(sums))
+    }
+
+    /// Records of this kind that the hooks were asked for.
+    #[must_use]
+    pub fn seen(&self, kind: Kind) -> u64 {
+        self.0[counter_index(kind, Counter::Seen)]
+    }
+
+    /// Records of this kind that were put into a ring.
+    #[must_use]
+    pub fn submitted(&self, kind: Kind) -> u64 {
+        self.0[counter_index(kind, Counter::Submitted)]
+    }
+
+    /// Records of this kind that were lost for this reason.
+    #[must_use]
+    pub fn lost(&self, kind: Kind, reason: LossReason) -> u64 {
+        self.0[counter_index(kind, Counter::Lost(reason))]
+    }
+
+    /// Records lost, of all kinds, for all reasons.
+    #[must_use]
+    pub fn lost_total(&self) -> u64 {
+        self.losses().map(|(_, _, count)| count).sum()
+    }
+
+    /// Every loss that occurred.
+    pub fn losses(&self) -> impl Iterator<Item = (Kind, LossReason, u64)> {
+        Kind::ALL
+            .into_iter()
+            .flat_map(|kind| LossReason::ALL.map(|reason| (kind, reason, self.lost(kind, reason))))
+            .filter(|(_, _, count)| *count > 0)
+    }
+}

@@ -1,0 +1,36 @@
+//! Resolves the programs' globals from the running kernel's BTF. Not the table of fields: that is
+//! `sensor_event::FIELDS`. It may call [`super::btf`].
+
+use super::btf::Btf;
+use super::error::KernelError;
+use sensor_event::{FIELDS, Field, Need};
+
+/// A global of the object and its value.
+pub(super) type Resolved = (&'static str, u32);
+
+/// Every field's global with its offset, [`Field::ABSENT`] for an optional one that is not there.
+///
+/// # Errors
+/// [`KernelError::Field`] for a required field that is not there.
+pub(super) fn resolve(btf: &Btf, release: &str) -> Result<Vec<Resolved>, KernelError> {
+    FIELDS.iter().map(|field| resolve_one(btf, field, release)).collect()
+}
+
+fn resolve_one(btf: &Btf, field: &'static Field, release: &str) -> Result<Resolved, KernelError> {
+    let offset = field.paths.iter().find_map(|path| btf.member_offset(path));
+    match (offset, field.need) {
+        (Some(offset), _) => Ok((field.global, offset)),
+        (None, Need::Optional) => Ok((field.global, Field::ABSENT)),
+        (None, Need::Required) => Err(KernelError::Field {
+            field: field.global,
+            tried: field.paths.join(", "),
+            release: release.to_owned(),
+        }),
+    }
+}
+
+/// Whether `sched_process_exit` tells if the whole process ends: `(void *, task, bool)` instead of
+/// `(void *, task)`.
+pub(super) fn exit_has_group_dead(btf: &Btf) -> bool {
+    btf.typedef_parameters("btf_trace_sched_process_exit").is_some_and(|parameters| parameters >= 3)
+}

@@ -1,0 +1,170 @@
+//! The kernel side as the agent sees it: load, read, account. Not decoding, not policy. It may call aya, the
+//! clock and /proc; it is the only module that may use unsafe code, and so far needs none.
+
+mod btf;
+mod capability;
+mod counters;
+mod error;
+mod fields;
+mod load;
+mod probes;
+mod report;
+mod rings;
+
+pub use counters::Counters;
+pub use error::KernelError;
+pub use report::{CheckReport, check};
+pub use rings::Drained;
+
+use aya::Ebpf;
+use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
+use rings::{Drain, Waiter};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which families of events to hook. Process events are always among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindSet {
+    /// connect and listen.
+    pub network: bool,
+    /// open, unlink and rename.
+    pub file: bool,
+}
+
+impl KindSet {
+    /// Everything.
+    pub const ALL: Self = Self { network: true, file: true };
+    /// exec, fork and exit only.
+    pub const PROCESS: Self = Self { network: false, file: false };
+}
+
+/// How to load the kernel side.
+#[derive(Clone, Debug)]
+pub struct KernelOptions {
+    /// Size of the ring for process records: a power of two and a multiple of the page size.
+    pub lifecycle_ring_bytes: u32,
+    /// Size of the ring for file and network records: likewise.
+    pub activity_ring_bytes: u32,
+    /// Which families to hook.
+    pub kinds: KindSet,
+    /// Let the programs log what they could not do, to `tracing`.
+    pub bpf_log: bool,
+    /// Where to read BTF instead of /sys/kernel/btf/vmlinux: for tests.
+    pub btf_path: Option<PathBuf>,
+}
+
+impl Default for KernelOptions {
+    fn default() -> Self {
+        Self {
+            lifecycle_ring_bytes: 8 << 20,
+            activity_ring_bytes: 16 << 20,
+            kinds: KindSet::ALL,
+            bpf_log: false,
+            btf_path: None,
+        }
+    }
+}
+
+/// What became of a hook.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase", tag = "state", content = "reason")]
+pub enum HookState {
+    /// It sees the event.
+    Attached,
+    /// It does not, and why.
+    Failed(String),
+}
+
+/// The hook that an event got.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct HookStatus {
+    /// Name of the event.
+    pub event: &'static str,
+    /// The hook.
+    pub hook: String,
+    /// Its tier.
+    pub tier: &'static str,
+    /// Whether the agent refuses to start without the event.
+    pub required: bool,
+    /// What became of it.
+    #[serde(flatten)]
+    pub state: HookState,
+    /// What kept a better hook from being used; empty when this is the best.
+    pub why_not_better: String,
+}
+
+/// The loaded kernel side. Dropping it detaches everything.
+pub struct Kernel {
+    hooks: Vec<HookStatus>,
+    drain: Drain<RingBuf<MapData>>,
+    waiter: Waiter,
+    counters: PerCpuArray<MapData, u64>,
+    /// Keeps programs and links alive.
+    _ebpf: Ebpf,
+}
+
+impl Kernel {
+    /// Loads the programs and attaches them.
+    ///
+    /// # Errors
+    /// When a capability, BTF, a required field or a required hook is missing, or the kernel refuses the object.
+    pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
+        let load::Loaded { mut ebpf, hooks } = load::load(options)?;
+        let lifecycle = take_map(&mut ebpf, "LIFECYCLE")?;
+        let activity = take_map(&mut ebpf, "ACTIVITY")?;
+        let counters = take_map(&mut ebpf, "COUNTERS")?;
+        let drain = Drain::new(lifecycle, activity);
+        let waiter = drain.waiter()?;
+        Ok(Self { hooks, drain, waiter, counters, _ebpf: ebpf })
+    }
+
+    /// The hook each event got.
+    #[must_use]
+    pub fn hooks(&self) -> &[HookStatus] {
+        &self.hooks
+    }
+
+    /// The kernel side's account of its records.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counters(&self) -> Result<Counters, KernelError> {
+        Counters::read(&self.counters)
+    }
+
+    /// Waits until the rings reach their fill level, at most `timeout`, then hands over at most `budget` records
+    /// of both rings in causal order ([`rings`] says why it is). Does not wait while something read earlier
+    /// still waits to be handed over. So `timeout` is also the longest time that a record stays unread.
+    ///
+    /// # Errors
+    /// When waiting fails.
+    pub fn drain(
+        &mut self,
+        timeout: Duration,
+        budget: usize,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Drained, KernelError> {
+        if !self.drain.has_waiting() && !timeout.is_zero() {
+            self.waiter.wait(timeout)?;
+        }
+        Ok(self.drain.drain(&rings::boot_time_ns, budget, sink))
+    }
+}
+
+fn take_map<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
+where
+    T::Error: std::fmt::Display,
+{
+    let map = ebpf.take_map(name).ok_or(KernelError::Map { name, reason: "not in the object".into() })?;
+    T::try_from(map).map_err(|error| KernelError::Map { name, reason: error.to_string() })
+}
+
+/// `CLOCK_REALTIME - CLOCK_BOOTTIME`: add it to a record's time to get nanoseconds since 1970.
+#[must_use]
+pub fn boot_to_unix_offset_ns() -> i64 {
+    let boot = rings::boot_time_ns();
+    let unix = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64);
+    unix.wrapping_sub(boot).cast_signed()
+}

@@ -1,0 +1,48 @@
+//! The one way from a hook to a ring: claims scratch, writes the header, lets the hook fill the rest, submits,
+//! and accounts for it. Not what a record says. It may call the other modules of this crate.
+
+use crate::draft::Draft;
+use crate::header;
+use crate::maps::{self, count};
+use crate::read::Address;
+use sensor_event::{Counter, Kind, LossReason};
+
+/// Emits one record about the current task: `fill` writes the body and appends the tail.
+///
+/// Keeps the identity `seen == submitted + lost`: whatever happens, exactly one of the two is counted.
+/// Returns what a program returns.
+#[inline(always)]
+pub fn emit(kind: Kind, body_bytes: usize, fill: impl FnOnce(Draft) -> Result<(), LossReason>) -> i32 {
+    count(kind, Counter::Seen);
+    exit_code(kind, build(kind, body_bytes, fill))
+}
+
+#[inline(always)]
+fn build(
+    kind: Kind,
+    body_bytes: usize,
+    fill: impl FnOnce(Draft) -> Result<(), LossReason>,
+) -> Result<(), LossReason> {
+    let claim = maps::claim()?;
+    let draft = Draft::new(claim.memory, body_bytes);
+    let built = header::describe(draft, kind, Address::current_task()).and_then(|()| fill(draft));
+    let submitted = built.and_then(|()| {
+        if draft.len() >= sensor_event::RECORD_BYTES_MAX as u64 {
+            return Err(LossReason::Oversize);
+        }
+        maps::submit(kind, claim.memory, draft.bounded_len())
+    });
+    maps::release(&claim);
+    submitted
+}
+
+/// Accounts for a record and turns the result into the program's exit code, which the kernel ignores.
+#[inline(always)]
+fn exit_code(kind: Kind, result: Result<(), LossReason>) -> i32 {
+    let counter = match result {
+        Ok(()) => Counter::Submitted,
+        Err(reason) => Counter::Lost(reason),
+    };
+    count(kind, counter);
+    0
+}

@@ -1,0 +1,108 @@
+//! The maps: rings, counters, scratch. Not what is written to them. It may call aya-ebpf and sensor-event only.
+
+use crate::draft::Slot;
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
+use core::arch::asm;
+use sensor_event::{COUNTERS_LEN, Counter, Kind, LossReason, counter_index};
+
+/// Scratch slots of one CPU: one for the program that was interrupted, and one each for those that interrupt it
+/// (task, soft interrupt, interrupt), and one to spare.
+pub const SLOTS_PER_CPU: u32 = 4;
+
+/// Process records. The agent sets the size.
+#[map]
+static LIFECYCLE: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// File and network records. The agent sets the size.
+#[map]
+static ACTIVITY: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Indexed by [`counter_index`].
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_LEN as u32, 0);
+
+/// [`SLOTS_PER_CPU`] slots for each possible CPU: the agent sets the length. Not a per-CPU array, whose values
+/// may not exceed 32 KiB.
+#[map]
+static SCRATCH: Array<Slot> = Array::with_max_entries(SLOTS_PER_CPU, 0);
+
+/// How many programs of this CPU want each slot.
+#[map]
+static SCRATCH_CLAIMS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS_PER_CPU, 0);
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(kind: Kind, counter: Counter) {
+    if let Some(cell) = COUNTERS.get_ptr_mut(counter_index(kind, counter) as u32) {
+        add(cell, 1);
+    }
+}
+
+/// Adds to a cell of a map in one instruction: exact although programs interrupt each other on the CPU that
+/// owns the cell. In assembly because the target's `AtomicU64` has no addition; this one fetches no result, so
+/// 5.10 has it.
+#[inline(always)]
+fn add(cell: *mut u64, value: u64) {
+    // SAFETY: `cell` is the address of an aligned map value, which lives as long as the program runs.
+    unsafe {
+        asm!("lock *(u64 *)({cell} + 0) += {value}", cell = in(reg) cell, value = in(reg) value, options(nostack));
+    }
+}
+
+/// Submits a record to the ring of its kind.
+#[inline(always)]
+pub fn submit(kind: Kind, slot: *mut Slot, len: u64) -> Result<(), LossReason> {
+    let ring = match kind.ring() {
+        sensor_event::Ring::Lifecycle => &LIFECYCLE,
+        sensor_event::Ring::Activity => &ACTIVITY,
+    };
+    let is_full_enough = ring.query(u64::from(BPF_RB_AVAIL_DATA)) >= crate::globals::WAKE_BYTES.load();
+    let wake = if is_full_enough { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    // SAFETY: `len` is below the size of a slot, which the verifier checks.
+    let record = unsafe { core::slice::from_raw_parts(slot.cast::<u8>(), len as usize) };
+    ring.output::<[u8]>(record, u64::from(wake)).map_err(|_| LossReason::RingFull)
+}
+
+/// A claimed scratch slot.
+pub struct Claim {
+    /// Which one of this CPU.
+    slot: u32,
+    /// Its memory.
+    pub memory: *mut Slot,
+}
+
+/// Claims a slot of this CPU.
+///
+/// A program adds one to the slot's claims and owns the slot if it then reads one. Two programs never own the
+/// same slot: whoever reads second reads the claims of both, for the owner takes its claim back only when it is
+/// done. That holds wherever one interrupts or preempts the other, since both run on the CPU that owns the cell.
+/// Two that meet in the middle may both read two, and both go on to the next slot: that costs a slot for a
+/// moment, never correctness. The addition needs no fetched result, so 5.10 can do it.
+#[inline(always)]
+pub fn claim() -> Result<Claim, LossReason> {
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    for slot in 0..SLOTS_PER_CPU {
+        let Some(claims) = SCRATCH_CLAIMS.get_ptr_mut(slot) else { break };
+        add(claims, 1);
+        // SAFETY: `claims` is the address of an aligned map value.
+        if unsafe { claims.read_volatile() } == 1
+            && let Some(memory) = SCRATCH.get_ptr_mut(cpu * SLOTS_PER_CPU + slot)
+        {
+            return Ok(Claim { slot, memory });
+        }
+        add(claims, u64::MAX);
+    }
+    Err(LossReason::Nested)
+}
+
+/// Gives a slot back.
+#[inline(always)]
+pub fn release(claim: &Claim) {
+    if let Some(claims) = SCRATCH_CLAIMS.get_ptr_mut(claim.slot) {
+        add(claims, u64::MAX);
+    }
+}

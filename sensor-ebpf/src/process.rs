@@ -1,0 +1,171 @@
+//! exec, fork and exit. Not credentials changes. It may call the other modules of this crate.
+
+use crate::draft::{BODY, Draft};
+use crate::emit::emit;
+use crate::globals::{
+    BPRM_ARGC, BPRM_FILE, BPRM_FILENAME, BPRM_INTERP, DENTRY_NAME, EXIT_HAS_GROUP_DEAD, FILE_INODE,
+    FILE_PATH_DENTRY, FILE_PATH_MNT, FS_PWD_DENTRY, FS_PWD_MNT, INODE_INO, INODE_MODE, INODE_NLINK, INODE_SB,
+    MM_ARG_END, MM_ARG_START, SB_DEV, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, TASK_EXIT_CODE, TASK_FS,
+    TASK_MM, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID,
+};
+use crate::header::{cgroup_id, cgroup_node, start_time};
+use crate::path::{self, Place};
+use crate::read::{Address, read};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use core::mem::offset_of;
+use sensor_event::{ExecBody, ExecFlags, ExitBody, ForkBody, Kind, LossReason};
+
+/// Bytes of argv that a record carries; longer is cut and flagged.
+const ARGV_BYTES_MAX: u64 = 8191;
+
+/// `PATH_MAX`: what the kernel accepts as a file name, with its NUL.
+const FILENAME_BYTES_MAX: u32 = 4096;
+
+/// `BINPRM_BUF_SIZE`: a script's first line cannot name a longer interpreter.
+const INTERPRETER_BYTES_MAX: u32 = 256;
+
+/// `SIGNAL_GROUP_EXIT` of `include/linux/sched/signal.h`, unchanged since 2.6.
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// `(void *, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)`.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    let bprm = Address(ctx.arg::<u64>(2));
+    emit(Kind::EXEC, size_of::<ExecBody>(), |draft| fill_exec(draft, bprm))
+}
+
+#[inline(always)]
+fn fill_exec(draft: Draft, bprm: Address) -> Result<(), LossReason> {
+    let task = Address::current_task();
+    let file = bprm.follow(&BPRM_FILE)?;
+    let inode = file.follow(&FILE_INODE)?;
+    let exe = Place { mount: file.follow(&FILE_PATH_MNT)?, dentry: file.follow(&FILE_PATH_DENTRY)? };
+    draft.put(BODY + offset_of!(ExecBody, inode), inode.field::<u64>(&INODE_INO)?);
+    draft.put(BODY + offset_of!(ExecBody, dev), inode.follow(&INODE_SB)?.field::<u32>(&SB_DEV)?);
+    draft.put(BODY + offset_of!(ExecBody, mode), u32::from(inode.field::<u16>(&INODE_MODE)?));
+    draft.put(BODY + offset_of!(ExecBody, argc), bprm.field::<u32>(&BPRM_ARGC)?);
+    draft.put(BODY + offset_of!(ExecBody, reserved), 0u16);
+
+    path::append(draft, BODY + offset_of!(ExecBody, exe), &exe);
+    let fs = task.follow(&TASK_FS)?;
+    let cwd = Place { mount: fs.follow(&FS_PWD_MNT)?, dentry: fs.follow(&FS_PWD_DENTRY)? };
+    path::append(draft, BODY + offset_of!(ExecBody, cwd), &cwd);
+    path::append_kernfs(draft, BODY + offset_of!(ExecBody, cgroup), cgroup_node(task)?);
+
+    let mut flags = 0;
+    if is_memfd(inode, exe.dentry)? {
+        flags |= ExecFlags::MEMFD.0;
+    }
+    flags |= fill_names(draft, bprm)?;
+    flags |= fill_argv(draft, task.follow(&TASK_MM)?)?;
+    draft.put(BODY + offset_of!(ExecBody, flags), ExecFlags(flags));
+    Ok(())
+}
+
+/// The file name and, for a script, the interpreter.
+#[inline(always)]
+fn fill_names(draft: Draft, bprm: Address) -> Result<u32, LossReason> {
+    let filename = bprm.follow(&BPRM_FILENAME)?;
+    let len = draft.append_kernel_string(filename, FILENAME_BYTES_MAX)? - 1;
+    draft.shorten(1);
+    draft.put(BODY + offset_of!(ExecBody, filename_len), len as u16);
+
+    // `bprm_change_interp()` replaces the pointer when a script or `binfmt_misc` names an interpreter.
+    let interpreter = bprm.follow(&BPRM_INTERP)?;
+    let (mut flags, mut len) = (0, 0);
+    if interpreter != filename {
+        len = draft.append_kernel_string(interpreter, INTERPRETER_BYTES_MAX)? - 1;
+        draft.shorten(1);
+        flags = ExecFlags::SCRIPT.0;
+    }
+    draft.put(BODY + offset_of!(ExecBody, interpreter_len), len as u16);
+    Ok(flags)
+}
+
+/// argv, from the new address space: the kernel has copied it there, nobody has run in it yet.
+#[inline(always)]
+fn fill_argv(draft: Draft, mm: Address) -> Result<u32, LossReason> {
+    let start: u64 = mm.field(&MM_ARG_START)?;
+    let end: u64 = mm.field(&MM_ARG_END)?;
+    let mut len = end.wrapping_sub(start);
+    let mut flags = 0;
+    if len > ARGV_BYTES_MAX {
+        len = ARGV_BYTES_MAX;
+        flags = ExecFlags::ARGV_TRUNCATED.0;
+    }
+    if draft.append_user_bytes(start, len).is_err() {
+        len = 0;
+        flags = ExecFlags::ARGV_FAULT.0;
+    }
+    draft.put(BODY + offset_of!(ExecBody, argv_len), len as u16);
+    Ok(flags)
+}
+
+/// Whether a file is a memfd: without a link, and named as `memfd_create()` names it.
+#[inline(always)]
+fn is_memfd(inode: Address, dentry: Address) -> Result<bool, LossReason> {
+    if inode.field::<u32>(&INODE_NLINK)? != 0 {
+        return Ok(false);
+    }
+    let name: [u8; 6] = read(dentry.follow(&DENTRY_NAME)?.0)?;
+    Ok(name == *b"memfd:")
+}
+
+/// `(void *, struct task_struct *parent, struct task_struct *child)`. The child has not run yet:
+/// `kernel_clone()` wakes it afterwards.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
+    let child = Address(ctx.arg::<u64>(1));
+    let (Ok(pid), Ok(tgid)) = (child.field::<u32>(&TASK_PID), child.field::<u32>(&TASK_TGID)) else {
+        return emit(Kind::FORK, size_of::<ForkBody>(), |_| Err(LossReason::Fault));
+    };
+    if pid != tgid {
+        return 0;
+    }
+    emit(Kind::FORK, size_of::<ForkBody>(), |draft| fill_fork(draft, child, tgid))
+}
+
+#[inline(always)]
+fn fill_fork(draft: Draft, child: Address, pid: u32) -> Result<(), LossReason> {
+    let parent = child.follow(&TASK_REAL_PARENT)?;
+    draft.put(BODY + offset_of!(ForkBody, child_start_time_ns), start_time(child)?);
+    draft.put(BODY + offset_of!(ForkBody, child_parent_start_time_ns), start_time(parent)?);
+    draft.put(BODY + offset_of!(ForkBody, child_cgroup_id), cgroup_id(child)?);
+    draft.put(BODY + offset_of!(ForkBody, child_pid), pid);
+    draft.put(BODY + offset_of!(ForkBody, child_ppid), parent.field::<u32>(&TASK_TGID)?);
+    Ok(())
+}
+
+/// `(void *, struct task_struct *task[, bool group_dead])`.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
+    let task = Address::current_task();
+    let is_last = if EXIT_HAS_GROUP_DEAD.load() != 0 {
+        Ok(ctx.arg::<u64>(1) & 0xff != 0)
+    } else {
+        // `do_exit()` has counted this thread down already. Two threads that end at once may both see 0 here:
+        // the agent takes a second exit of a process as none.
+        task.follow(&TASK_SIGNAL).and_then(|signal| signal.field::<u32>(&SIGNAL_LIVE)).map(|live| live == 0)
+    };
+    match is_last {
+        Ok(false) => 0,
+        Ok(true) => emit(Kind::EXIT, size_of::<ExitBody>(), |draft| fill_exit(draft, task)),
+        Err(reason) => emit(Kind::EXIT, size_of::<ExitBody>(), |_| Err(reason)),
+    }
+}
+
+#[inline(always)]
+fn fill_exit(draft: Draft, task: Address) -> Result<(), LossReason> {
+    // As `wait_task_zombie()`: the group's code if the group was made to exit, else the task's own.
+    let signal = task.follow(&TASK_SIGNAL)?;
+    let is_group_exit = signal.field::<u32>(&SIGNAL_FLAGS)? & SIGNAL_GROUP_EXIT != 0;
+    let status = if is_group_exit {
+        signal.field::<u32>(&SIGNAL_GROUP_EXIT_CODE)?
+    } else {
+        task.field::<u32>(&TASK_EXIT_CODE)?
+    };
+    draft.put(BODY + offset_of!(ExitBody, wait_status), status);
+    draft.put(BODY + offset_of!(ExitBody, reserved), 0u32);
+    Ok(())
+}
