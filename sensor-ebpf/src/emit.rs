@@ -2,9 +2,11 @@
 //! and accounts for it. Not what a record says. It may call the other modules of this crate.
 
 use crate::draft::Draft;
+use crate::globals::SELF_TGID;
 use crate::header;
 use crate::maps::{self, count};
 use crate::read::Address;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use sensor_event::{Counter, Kind, LossReason};
 
 /// Emits one record about the current task: `fill` writes the body and appends the tail.
@@ -15,6 +17,20 @@ use sensor_event::{Counter, Kind, LossReason};
 pub fn emit(kind: Kind, body_bytes: usize, fill: impl FnOnce(Draft) -> Result<(), LossReason>) -> i32 {
     count(kind, Counter::Seen);
     exit_code(kind, build(kind, body_bytes, fill))
+}
+
+/// Accounts for a record that could not be begun.
+#[inline(always)]
+pub fn lose(kind: Kind, reason: LossReason) -> i32 {
+    count(kind, Counter::Seen);
+    exit_code(kind, Err(reason))
+}
+
+/// Whether the current task is the agent, whose own file and network activity is not reported: the one place
+/// where that is decided.
+#[inline(always)]
+pub fn is_agent() -> bool {
+    (bpf_get_current_pid_tgid() >> 32) as u32 == SELF_TGID.load()
 }
 
 #[inline(always)]

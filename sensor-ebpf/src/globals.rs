@@ -5,7 +5,7 @@
 //! is not even checked.
 
 use aya_ebpf::Global;
-use sensor_event::Field;
+use sensor_event::{Field, SYSCALL_CLASSES_LEN};
 
 macro_rules! define {
     ($($name:ident: $need:ident [$($path:literal),+];)*) => {
@@ -26,3 +26,23 @@ pub static EXIT_HAS_GROUP_DEAD: Global<u32> = Global::new(0);
 /// Bytes of unread records in a ring at which its reader is woken.
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: Global<u64> = Global::new(0);
+
+/// The agent's own process: its file and network activity is not reported.
+#[unsafe(no_mangle)]
+pub static SELF_TGID: Global<u32> = Global::new(0);
+
+/// Class of each system call: [`sensor_event::syscall_classes`].
+#[unsafe(no_mangle)]
+static SYSCALL_CLASSES: Global<[u8; SYSCALL_CLASSES_LEN]> = Global::new([0; SYSCALL_CLASSES_LEN]);
+
+/// Classes of a system call: native in the low half, 32-bit in the high half.
+#[inline(always)]
+pub fn syscall_classes(number: u32) -> u8 {
+    let number = number as usize;
+    if number >= SYSCALL_CLASSES_LEN {
+        return 0;
+    }
+    let classes = (&raw const SYSCALL_CLASSES).cast::<u8>().wrapping_add(number);
+    // SAFETY: within the table, as checked above. Volatile: the agent sets it before it is loaded.
+    unsafe { classes.read_volatile() }
+}

@@ -9,12 +9,15 @@
 
 mod draft;
 mod emit;
+mod files;
 mod globals;
 mod header;
 mod maps;
+mod network;
 mod path;
 mod process;
 mod read;
+mod syscalls;
 
 use core::panic::PanicInfo;
 

@@ -4,7 +4,7 @@ use crate::draft::Slot;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use core::arch::asm;
 use sensor_event::{COUNTERS_LEN, Counter, Kind, LossReason, counter_index};
 
@@ -32,6 +32,13 @@ static SCRATCH: Array<Slot> = Array::with_max_entries(SLOTS_PER_CPU, 0);
 /// How many programs of this CPU want each slot.
 #[map]
 static SCRATCH_CLAIMS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS_PER_CPU, 0);
+
+/// Sockets whose connect was reported and has no result yet, by address. A result is reported for those only.
+#[map]
+pub static CONNECTING: HashMap<u64, u64> = HashMap::with_max_entries(CONNECTING_MAX, 0);
+
+/// Connects that can be under way at once; one more and its result is counted as lost.
+const CONNECTING_MAX: u32 = 16_384;
 
 /// Adds one to a counter.
 #[inline(always)]

@@ -162,6 +162,13 @@ fn start_reference(draft: Draft, reference: usize) {
     draft.put(reference + COUNT, 0u16);
 }
 
+/// Writes the reference of a section that began at `start` and was not walked.
+#[inline(always)]
+pub fn write_reference(draft: Draft, reference: usize, start: u64, flags: PathFlags) {
+    start_reference(draft, reference);
+    finish_reference(draft, reference, start, flags);
+}
+
 #[inline(always)]
 fn finish_reference(draft: Draft, reference: usize, start: u64, flags: PathFlags) {
     draft.put(reference + offset_of!(PathRef, len), (draft.len() - start) as u16);

@@ -1,7 +1,7 @@
 //! exec, fork and exit. Not credentials changes. It may call the other modules of this crate.
 
 use crate::draft::{BODY, Draft};
-use crate::emit::emit;
+use crate::emit::{emit, lose};
 use crate::globals::{
     BPRM_ARGC, BPRM_FILE, BPRM_FILENAME, BPRM_INTERP, DENTRY_NAME, EXIT_HAS_GROUP_DEAD, FILE_INODE,
     FILE_PATH_DENTRY, FILE_PATH_MNT, FS_PWD_DENTRY, FS_PWD_MNT, INODE_INO, INODE_MODE, INODE_NLINK, INODE_SB,
@@ -118,7 +118,7 @@ fn is_memfd(inode: Address, dentry: Address) -> Result<bool, LossReason> {
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let child = Address(ctx.arg::<u64>(1));
     let (Ok(pid), Ok(tgid)) = (child.field::<u32>(&TASK_PID), child.field::<u32>(&TASK_TGID)) else {
-        return emit(Kind::FORK, size_of::<ForkBody>(), |_| Err(LossReason::Fault));
+        return lose(Kind::FORK, LossReason::Fault);
     };
     if pid != tgid {
         return 0;
@@ -151,7 +151,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     match is_last {
         Ok(false) => 0,
         Ok(true) => emit(Kind::EXIT, size_of::<ExitBody>(), |draft| fill_exit(draft, task)),
-        Err(reason) => emit(Kind::EXIT, size_of::<ExitBody>(), |_| Err(reason)),
+        Err(reason) => lose(Kind::EXIT, reason),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Reads of kernel memory by address and resolved offset. Not of user memory: see [`crate::draft`]. It may call
-//! aya-ebpf helpers only.
+//! Reads of kernel memory by address and resolved offset. Strings are read by [`crate::draft`]. It
+//! may call aya-ebpf helpers only.
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
+use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user};
 use sensor_event::{Field, LossReason};
 use zerocopy::FromBytes;
 
@@ -47,12 +47,6 @@ impl Address {
         self.field::<u64>(offset).map(Self)
     }
 
-    /// The address of an embedded member.
-    #[inline(always)]
-    pub fn member(self, offset: &Global<u32>) -> Self {
-        Self(self.0.wrapping_add(u64::from(offset.load())))
-    }
-
     /// The object that embeds this one at `offset` (`container_of`).
     #[inline(always)]
     pub fn container(self, offset: &Global<u32>) -> Self {
@@ -74,4 +68,14 @@ pub fn has(offset: &Global<u32>) -> bool {
 pub fn read<T: FromBytes>(address: u64) -> Result<T, LossReason> {
     // SAFETY: the helper checks the address itself and fails on a bad one; `FromBytes` accepts any bytes.
     unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| LossReason::Fault)
+}
+
+/// The value at an address of the current process.
+///
+/// # Errors
+/// [`LossReason::Fault`] when the address is bad, or its page is not there.
+#[inline(always)]
+pub fn read_user<T: FromBytes>(address: u64) -> Result<T, LossReason> {
+    // SAFETY: the helper checks the address itself and fails on a bad one; `FromBytes` accepts any bytes.
+    unsafe { bpf_probe_read_user(address as *const T) }.map_err(|_| LossReason::Fault)
 }

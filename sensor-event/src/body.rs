@@ -96,7 +96,8 @@ impl Family {
     pub const INET6: Self = Self(10);
 }
 
-/// An address in network byte order; IPv4 in the first four bytes.
+/// An address in network byte order; IPv4 in the first four bytes. IPv4 through an IPv6 socket is of
+/// [`Family::INET6`], mapped (`::ffff:a.b.c.d`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Address(pub [u8; 16]);
@@ -122,7 +123,8 @@ pub struct SocketBody {
     pub family: Family,
     /// IP protocol number (6 TCP).
     pub protocol: u16,
-    /// 0 for success, a positive errno, or [`CONNECT_PENDING`].
+    /// 0 for success, a positive errno (`ECONNABORTED` for a connect that was given up without one), or
+    /// [`CONNECT_PENDING`].
     pub result: i32,
     /// Always zero.
     pub reserved: u32,
@@ -166,11 +168,12 @@ pub struct FileBody {
     pub path: PathRef,
 }
 
-/// [`crate::Kind::FILE_UNLINK`]. Tail: base, name. A relative `name` starts at `base`.
+/// [`crate::Kind::FILE_UNLINK`]. Tail: base, name. `name`, with or without a leading `/`, starts at `base`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct UnlinkBody {
-    /// The directory a relative name starts at: the working directory or the `dirfd`, walked by the kernel.
+    /// The directory the name starts at, walked by the kernel: for a relative name the working directory or the
+    /// `dirfd`, for an absolute one the task's root (`fs->root`; no components outside a chroot).
     pub base: PathRef,
     /// The name.
     pub name: PathRef,

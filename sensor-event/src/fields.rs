@@ -99,6 +99,34 @@ macro_rules! for_each_kernel_field {
             INODE_NLINK: Required ["inode.i_nlink"];
             INODE_SB: Required ["inode.i_sb"];
             SB_DEV: Required ["super_block.s_dev"];
+            FILE_MODE: Required ["file.f_mode"];
+            FILES_FDT: Required ["files_struct.fdt"];
+            FDT_FD: Required ["fdtable.fd"];
+            FDT_MAX_FDS: Required ["fdtable.max_fds"];
+            SOCK_FAMILY: Required ["sock.__sk_common.skc_family"];
+            SOCK_PROTOCOL: Required ["sock.sk_protocol"];
+            SOCK_ERR: Required ["sock.sk_err"];
+            SOCK_PORT_LOCAL: Required ["sock.__sk_common.skc_num"];
+            SOCK_PORT_REMOTE: Required ["sock.__sk_common.skc_dport"];
+            SOCK_V4_LOCAL: Required ["sock.__sk_common.skc_rcv_saddr"];
+            SOCK_V4_REMOTE: Required ["sock.__sk_common.skc_daddr"];
+            // Absent without CONFIG_IPV6.
+            SOCK_V6_LOCAL: Optional ["sock.__sk_common.skc_v6_rcv_saddr"];
+            SOCK_V6_REMOTE: Optional ["sock.__sk_common.skc_v6_daddr"];
+            // Registers at a system call: x86-64, else arm64.
+            REGS_SYSCALL: Required ["pt_regs.orig_ax", "pt_regs.syscallno"];
+            REGS_ARG0: Required ["pt_regs.di", "pt_regs.orig_x0"];
+            REGS_ARG1: Required ["pt_regs.si", "pt_regs.regs[1]"];
+            REGS_ARG2: Required ["pt_regs.dx", "pt_regs.regs[2]"];
+            REGS_ARG3: Required ["pt_regs.r10", "pt_regs.regs[3]"];
+            REGS_ARG4: Required ["pt_regs.r8", "pt_regs.regs[4]"];
+            // Registers of a 32-bit call on x86-64, and what tells that it is one.
+            COMPAT_ARG0: Optional ["pt_regs.bx"];
+            COMPAT_ARG1: Optional ["pt_regs.cx"];
+            COMPAT_ARG2: Optional ["pt_regs.dx"];
+            COMPAT_ARG3: Optional ["pt_regs.si"];
+            COMPAT_ARG4: Optional ["pt_regs.di"];
+            THREAD_STATUS: Optional ["task_struct.thread_info.status"];
         }
     };
 }

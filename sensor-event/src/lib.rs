@@ -19,6 +19,7 @@ mod decode;
 mod fields;
 mod header;
 mod path;
+mod syscalls;
 
 pub use body::{
     Address, CONNECT_PENDING, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags, ForkBody,
@@ -29,3 +30,4 @@ pub use decode::{DecodeError, Exec, File, Record, RecordBody, Rename, Unlink, de
 pub use fields::{FIELDS, Field, Need};
 pub use header::{Header, Kind, RECORD_BYTES_MAX, RECORD_VERSION, Ring, Tier};
 pub use path::{PATH_COMPONENTS_MAX, PathFlags, PathRef, PathSection};
+pub use syscalls::{SYSCALL_CLASSES_LEN, SyscallClass, syscall_classes};

@@ -49,11 +49,17 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
         .map_err(|(_, source)| KernelError::Host { what: "/sys/devices/system/cpu/possible", source })?;
     let slots = u32::try_from(cpus).unwrap_or(u32::MAX / SLOTS_PER_CPU) * SLOTS_PER_CPU;
 
+    let classes = sensor_event::syscall_classes(std::env::consts::ARCH)
+        .ok_or_else(|| KernelError::Load(format!("no system call table for {}", std::env::consts::ARCH)))?;
+    let own_pid = own_pid();
+
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(aya_btf))
         .override_global("EXIT_HAS_GROUP_DEAD", &has_group_dead, true)
         .override_global("WAKE_BYTES", &wake_bytes, true)
+        .override_global("SELF_TGID", &own_pid, true)
+        .override_global("SYSCALL_CLASSES", classes.as_slice(), true)
         .map_max_entries("LIFECYCLE", options.lifecycle_ring_bytes)
         .map_max_entries("ACTIVITY", options.activity_ring_bytes)
         .map_max_entries("SCRATCH", slots);
@@ -108,7 +114,7 @@ fn attach(
             Some(state) => state.clone(),
             None => attach_program(ebpf, btf, hook),
         };
-        if hook.program != PLANNED {
+        if !matches!(hook.attach, Attach::Planned(_)) {
             programs.insert(hook.program, state.clone());
         }
         status.hook = hook.attach.name();
@@ -122,9 +128,6 @@ fn attach(
     status.why_not_better = why_not_better.join("; ");
     status
 }
-
-/// Program name of a hook without a program.
-pub(super) const PLANNED: &str = "";
 
 fn attach_program(ebpf: &mut Ebpf, btf: &aya::Btf, hook: &Hook) -> HookState {
     let attached = match hook.attach {
@@ -176,6 +179,17 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// This process in the outermost pid namespace that /proc shows: the one the programs see, unless the agent runs
+/// in a pid namespace with a /proc of its own.
+fn own_pid() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .and_then(|pids| pids.split_whitespace().next()?.parse().ok())
+        .unwrap_or_else(std::process::id)
 }
 
 /// `uname -r`.

@@ -61,14 +61,50 @@ const fn tracepoint(name: &'static str, program: &'static str) -> Hook {
     Hook { tier: Tier::TRACEPOINT, attach: Attach::BtfTracepoint(name), program }
 }
 
-const EXEC: Hook = tracepoint("sched_process_exec", "process_exec");
-const FORK: Hook = tracepoint("sched_process_fork", "process_fork");
-const EXIT: Hook = tracepoint("sched_process_exit", "process_exit");
+const fn raw_tracepoint(name: &'static str, program: &'static str) -> Hook {
+    Hook { tier: Tier::TRACEPOINT, attach: Attach::RawTracepoint(name), program }
+}
+
+/// A better hook that a later version is to have: the table names it, so that `check` can.
+const fn planned(name: &'static str) -> Hook {
+    Hook { tier: Tier::LSM, attach: Attach::Planned(name), program: "" }
+}
+
+const EXEC: &[Hook] = &[planned("lsm/bprm_committed_creds"), tracepoint("sched_process_exec", "process_exec")];
+const FORK: &[Hook] = &[tracepoint("sched_process_fork", "process_fork")];
+const EXIT: &[Hook] = &[tracepoint("sched_process_exit", "process_exit")];
+const CONNECT: &[Hook] = &[planned("lsm/socket_connect"), STATE];
+const CONNECT_RESULT: &[Hook] = &[STATE];
+const LISTEN: &[Hook] = &[planned("lsm/socket_listen"), STATE];
+const OPEN: &[Hook] = &[planned("lsm/file_open"), SYS_EXIT];
+const UNLINK: &[Hook] = &[planned("lsm/path_unlink"), SYS_EXIT];
+const RENAME: &[Hook] = &[planned("lsm/path_rename"), SYS_EXIT];
+
+const STATE: Hook = tracepoint("inet_sock_set_state", "sock_set_state");
+const SYS_EXIT: Hook = raw_tracepoint("sys_exit", "sys_exit");
 
 /// Every event, in the order in which the hooks are attached: exits before forks before execs, so that no
 /// process can be seen to start whose end is then missed.
 pub(super) const PROBES: &[Probe] = &[
-    Probe { kind: Kind::EXIT, family: Family::Process, is_required: true, hooks: &[EXIT] },
-    Probe { kind: Kind::FORK, family: Family::Process, is_required: true, hooks: &[FORK] },
-    Probe { kind: Kind::EXEC, family: Family::Process, is_required: true, hooks: &[EXEC] },
+    process(Kind::EXIT, EXIT),
+    process(Kind::FORK, FORK),
+    process(Kind::EXEC, EXEC),
+    network(Kind::CONNECT, CONNECT),
+    network(Kind::CONNECT_RESULT, CONNECT_RESULT),
+    network(Kind::LISTEN, LISTEN),
+    file(Kind::FILE_OPEN, OPEN),
+    file(Kind::FILE_UNLINK, UNLINK),
+    file(Kind::FILE_RENAME, RENAME),
 ];
+
+const fn process(kind: Kind, hooks: &'static [Hook]) -> Probe {
+    Probe { kind, family: Family::Process, is_required: true, hooks }
+}
+
+const fn network(kind: Kind, hooks: &'static [Hook]) -> Probe {
+    Probe { kind, family: Family::Network, is_required: true, hooks }
+}
+
+const fn file(kind: Kind, hooks: &'static [Hook]) -> Probe {
+    Probe { kind, family: Family::File, is_required: true, hooks }
+}
