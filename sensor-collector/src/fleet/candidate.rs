@@ -1,0 +1,38 @@
+//! The candidate baseline of a fleet: what its agents have learned, merged, on top of the baseline in force. It
+//! changes nothing. It may call the store and sensor-baseline.
+
+use rusqlite::Connection;
+use sensor_baseline::{Behaviour, HostId, Object, Seen, Subject, UnixNs, Workload};
+
+use crate::fleet::{FleetError, parse_stored, require_fleet};
+use crate::grpc::wire;
+use crate::store::baselines;
+use crate::store::learned::{self, LearnedRow};
+
+/// The candidate as YAML, with the number of hosts behind each entry.
+pub fn candidate(connection: &Connection, fleet: &str) -> Result<String, FleetError> {
+    require_fleet(connection, fleet)?;
+    let hosts: Vec<_> = learned::of_fleet(connection, fleet)?
+        .into_iter()
+        .map(|(agent, rows)| (HostId(agent.text()), rows.iter().filter_map(behaviour).collect()))
+        .collect();
+    let merged = sensor_baseline::merge(fleet, &hosts);
+    let current = baselines::current(connection, fleet)?.map(|row| parse_stored(&row)).transpose()?;
+    Ok(match current {
+        Some(current) => merged.keeping(&current).to_yaml(),
+        None => merged.to_yaml(),
+    })
+}
+
+/// Rows were checked when they were stored; one that a later version no longer reads is left out.
+fn behaviour(row: &LearnedRow) -> Option<(Behaviour, Seen)> {
+    let action = wire::action(row.action)?;
+    let behaviour = Behaviour {
+        workload: Workload(row.workload.clone()),
+        subject: Subject(row.subject.clone()),
+        action,
+        object: Object::parse(action, &row.object).ok()?,
+    };
+    let time = |time: crate::clock::UnixNs| UnixNs(time.column().cast_unsigned());
+    Some((behaviour, Seen { count: row.count, first: time(row.first), last: time(row.last) }))
+}

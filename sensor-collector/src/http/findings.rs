@@ -1,0 +1,138 @@
+//! Pages of findings and gaps. It changes nothing.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::collector::Collector;
+use crate::http::error::ApiError;
+use crate::http::finding_id::FindingId;
+use crate::http::json::{FindingJson, GapJson};
+use crate::http::query::Params;
+use crate::identity::AgentId;
+use crate::store::findings::{self, FindingQuery, StoredFinding};
+use crate::store::{StoreError, gaps};
+
+/// Which page.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    limit: Option<u32>,
+    after: Option<i64>,
+    fleet: Option<String>,
+    agent: Option<String>,
+    #[serde(default)]
+    order: Order,
+}
+
+#[derive(Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    #[default]
+    Oldest,
+    Newest,
+}
+
+/// A page, and where the next one begins: `null` when this one was not full.
+#[derive(Serialize)]
+pub(super) struct FindingPage {
+    findings: Vec<FindingJson>,
+    next: Option<String>,
+}
+
+/// A page of gaps.
+#[derive(Serialize)]
+pub(super) struct GapPage {
+    gaps: Vec<GapJson>,
+    next: Option<String>,
+}
+
+impl PageQuery {
+    fn limit(&self) -> Result<u32, ApiError> {
+        match self.limit {
+            None => Ok(LIMIT_DEFAULT),
+            Some(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+            Some(limit) => Err(ApiError::bad_request(&format!("limit {limit}: expected 1 to {LIMIT_MAX}"))),
+        }
+    }
+
+    fn agent(&self) -> Result<Option<AgentId>, ApiError> {
+        self.agent.as_deref().map(parse_agent).transpose()
+    }
+}
+
+pub(super) fn parse_agent(text: &str) -> Result<AgentId, ApiError> {
+    AgentId::parse(text).ok_or_else(|| ApiError::bad_request(&format!("agent {text:?}: expected a uuid")))
+}
+
+pub(super) async fn list(
+    State(collector): State<Arc<Collector>>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<FindingPage>, ApiError> {
+    let query = FindingQuery {
+        limit: page.limit()?,
+        agent: page.agent()?,
+        newest_first: page.order == Order::Newest,
+        fleet: page.fleet,
+        after: page.after,
+    };
+    let limit = query.limit;
+    let rows = collector
+        .store
+        .read(move |connection| -> Result<_, StoreError> { findings::list(connection, &query) })
+        .await?;
+    let next = next_cursor(limit, rows.len(), rows.last().map(|row| row.cursor));
+    let findings = rows.iter().map(finding_json).collect::<Result<_, _>>()?;
+    Ok(Json(FindingPage { findings, next }))
+}
+
+pub(super) async fn show(
+    State(collector): State<Arc<Collector>>,
+    Path(id): Path<String>,
+) -> Result<Json<FindingJson>, ApiError> {
+    let wanted = FindingId::parse(&id)
+        .ok_or_else(|| ApiError::bad_request(&format!("finding id {id:?}: expected AGENT:EPOCH:SEQ")))?;
+    let found = collector
+        .store
+        .read(move |connection| -> Result<_, StoreError> {
+            findings::find(connection, wanted.agent, &wanted.epoch_prefix, wanted.seq)
+        })
+        .await?;
+    let found = found.ok_or_else(|| ApiError::not_found(&format!("finding {id:?} does not exist")))?;
+    Ok(Json(finding_json(&found)?))
+}
+
+pub(super) async fn gaps(
+    State(collector): State<Arc<Collector>>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<GapPage>, ApiError> {
+    if page.order == Order::Newest {
+        return Err(ApiError::bad_request("gaps are listed oldest first only"));
+    }
+    let (limit, agent, after) = (page.limit()?, page.agent()?, page.after.unwrap_or(0));
+    let rows = collector
+        .store
+        .read(move |connection| -> Result<_, StoreError> {
+            gaps::list(connection, page.fleet.as_deref(), agent, after, limit)
+        })
+        .await?;
+    let next = next_cursor(limit, rows.len(), rows.last().map(|row| row.cursor));
+    Ok(Json(GapPage { gaps: rows.into_iter().map(GapJson::from).collect(), next }))
+}
+
+fn next_cursor(limit: u32, rows: usize, last: Option<i64>) -> Option<String> {
+    last.filter(|_| rows >= limit as usize).map(|cursor| cursor.to_string())
+}
+
+fn finding_json(stored: &StoredFinding) -> Result<FindingJson, ApiError> {
+    FindingJson::new(stored).map_err(|error| {
+        let id = FindingId::new(stored.agent, stored.epoch, stored.seq);
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &format!("finding {id} is damaged: {error}"))
+    })
+}
+
+const LIMIT_DEFAULT: u32 = 100;
+const LIMIT_MAX: u32 = 1000;
