@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Behaviour baselines: learn, judge, explain, merge, diff, and their text form. Pure: no clock, no file, no task.
+//! May call: nothing of the other crates.
+
+mod baseline;
+mod diff;
+mod entries;
+mod explain;
+mod floor;
+mod floor_rules;
+mod judge;
+mod learner;
+mod matcher;
+mod merge;
+mod model;
+mod object;
+mod pattern;
+mod severity;
+mod template;
+pub mod text;
+mod yaml;
+
+#[cfg(test)]
+mod testing;
+
+pub use baseline::{ApprovalError, Baseline, Disposition, Entry};
+pub use diff::{Diff, diff};
+pub use explain::{Explanation, NEAREST_MAX};
+pub use floor::{ATTACK_VERSION, FloorRule, floor, floor_rule, floor_rules};
+pub use judge::Verdict;
+pub use learner::{Learned, Learner, LearnerCounters, LearnerLimits, Refusal};
+pub use merge::{Candidate, Support, merge};
+pub use model::{Action, Behaviour, HostId, Observation, Seen, Subject, Traits, UnixNs, Workload};
+pub use object::{Endpoint, Object, ObjectError, PATH_TEXT_BYTES_MAX, PathText, Protocol};
+pub use pattern::{EPHEMERAL_PORT_MIN, Network, Pattern, Ports};
+pub use severity::{Severity, severity};
+pub use yaml::{ENTRIES_MAX, ParseError, TEXT_BYTES_MAX};

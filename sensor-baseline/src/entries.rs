@@ -1,0 +1,101 @@
+//! The entries of one (workload, subject, disposition, action), made ready for matching. Not the order in which
+//! dispositions are asked (see `judge`). May call: `matcher`, `pattern`.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::matcher::PathMatcher;
+use crate::object::{Endpoint, Object, PathText};
+use crate::pattern::Pattern;
+
+/// A set of patterns with an exact index for those that stand for one object.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EntrySet {
+    patterns: BTreeSet<Pattern>,
+    literal_paths: HashSet<Box<str>>,
+    path_templates: Vec<PathMatcher>,
+    rename_templates: Vec<(PathMatcher, PathMatcher)>,
+}
+
+impl PartialEq for EntrySet {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
+impl EntrySet {
+    /// Adds a pattern; false when it is there already.
+    pub(crate) fn insert(&mut self, pattern: Pattern) -> bool {
+        if self.patterns.contains(&pattern) {
+            return false;
+        }
+        match &pattern {
+            Pattern::Path(path) if path.is_literal() => {
+                self.literal_paths.insert(path.as_str().into());
+            }
+            Pattern::Path(path) => self.path_templates.push(PathMatcher::new(path)),
+            Pattern::Rename { from, to } if from.is_literal() && to.is_literal() => {}
+            Pattern::Rename { from, to } => {
+                self.rename_templates.push((PathMatcher::new(from), PathMatcher::new(to)));
+            }
+            Pattern::Connect { .. } | Pattern::Listen { .. } => {}
+        }
+        self.patterns.insert(pattern)
+    }
+
+    /// Takes a pattern out; false when it was not there. Rebuilds the index, so it is for editing, not for judging.
+    pub(crate) fn remove(&mut self, pattern: &Pattern) -> bool {
+        if !self.patterns.remove(pattern) {
+            return false;
+        }
+        let mut rebuilt = Self::default();
+        for pattern in std::mem::take(&mut self.patterns) {
+            rebuilt.insert(pattern);
+        }
+        *self = rebuilt;
+        true
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.patterns.len()
+    }
+
+    pub(crate) fn contains(&self, pattern: &Pattern) -> bool {
+        self.patterns.contains(pattern)
+    }
+
+    /// In the order of the text form.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pattern> {
+        self.patterns.iter()
+    }
+
+    /// Whether some pattern holds the object. Does not allocate for paths and endpoints.
+    pub(crate) fn holds(&self, object: &Object) -> bool {
+        match object {
+            Object::Path(path) => self.holds_path(path),
+            Object::Rename { from, to } => self.holds_rename(from, to),
+            Object::Endpoint(endpoint) => self.holds_endpoint(endpoint),
+        }
+    }
+
+    fn holds_path(&self, path: &PathText) -> bool {
+        self.literal_paths.contains(path.as_str())
+            || self.path_templates.iter().any(|template| template.matches(path.as_str()))
+            || (!path.is_literal() && self.patterns.contains(&Pattern::Path(path.clone())))
+    }
+
+    fn holds_rename(&self, from: &PathText, to: &PathText) -> bool {
+        self.patterns.contains(&Pattern::Rename { from: from.clone(), to: to.clone() })
+            || self
+                .rename_templates
+                .iter()
+                .any(|(old, new)| old.matches(from.as_str()) && new.matches(to.as_str()))
+    }
+
+    fn holds_endpoint(&self, endpoint: &Endpoint) -> bool {
+        self.patterns.iter().any(|pattern| pattern.holds_endpoint(endpoint))
+    }
+}

@@ -1,0 +1,322 @@
+//! Remembers what was seen, within bounds. Not what is done with it (see `merge`), and it keeps no file. May call:
+//! `baseline`, `floor`, `template`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::baseline::Baseline;
+use crate::floor::{FloorRule, floor};
+use crate::model::{Action, Behaviour, Observation, Seen, Workload};
+use crate::object::{Object, PathText};
+use crate::template::template;
+
+/// Bounds of a learner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LearnerLimits {
+    /// Behaviours in all.
+    pub behaviours_max: usize,
+    /// Behaviours of one workload, so that one that never settles does not push out the others.
+    pub workload_behaviours_max: usize,
+}
+
+impl Default for LearnerLimits {
+    fn default() -> Self {
+        Self { behaviours_max: 100_000, workload_behaviours_max: 20_000 }
+    }
+}
+
+/// One eviction makes room for this share of a full workload, so that a flood does not evict one by one.
+const EVICTED_SHARE: usize = 8;
+
+/// What became of an observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learned {
+    /// A behaviour not known before.
+    New,
+    /// One more of a known behaviour.
+    Known,
+    /// Not learned.
+    Refused(Refusal),
+}
+
+/// Why an observation is not learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It triggered a floor rule, and nobody can tell from here whether that is normal.
+    Floor(&'static FloorRule),
+    /// Every remembered behaviour of a full learner was seen more than once.
+    Full,
+    /// A baseline has no text for the object: a relative or unfinished path, a port of zero.
+    NoText,
+}
+
+/// Numbers that only rise, for an operator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LearnerCounters {
+    /// Observations taken, new or known.
+    pub learned: u64,
+    /// Observations refused because of a floor rule.
+    pub refused_floor: u64,
+    /// Observations refused because nothing could be evicted.
+    pub refused_full: u64,
+    /// Observations whose object has no text.
+    pub refused_no_text: u64,
+    /// Behaviours forgotten to make room.
+    pub evicted: u64,
+}
+
+/// What a host's workloads were seen to do.
+#[derive(Debug, Clone, Default)]
+pub struct Learner {
+    limits: LearnerLimits,
+    workloads: BTreeMap<Workload, BTreeMap<Behaviour, Seen>>,
+    behaviour_count: usize,
+    changed: BTreeSet<Behaviour>,
+    counters: LearnerCounters,
+}
+
+impl Learner {
+    /// A learner that knows nothing.
+    #[must_use]
+    pub fn new(limits: LearnerLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Takes one observation. Whether its workload is to be learned is the caller's question.
+    pub fn observe(&mut self, observation: &Observation) -> Learned {
+        if let Some(rule) = floor(observation) {
+            self.counters.refused_floor += 1;
+            return Learned::Refused(Refusal::Floor(rule));
+        }
+        if !has_text(&observation.behaviour) {
+            self.counters.refused_no_text += 1;
+            return Learned::Refused(Refusal::NoText);
+        }
+        self.add(template(observation), Seen::once(observation.time))
+    }
+
+    fn add(&mut self, behaviour: Behaviour, seen: Seen) -> Learned {
+        if let Some(known) =
+            self.workloads.get_mut(&behaviour.workload).and_then(|known| known.get_mut(&behaviour))
+        {
+            *known = known.join(seen);
+            self.changed.insert(behaviour);
+            self.counters.learned += 1;
+            return Learned::Known;
+        }
+        if !self.make_room(&behaviour.workload) {
+            self.counters.refused_full += 1;
+            return Learned::Refused(Refusal::Full);
+        }
+        self.behaviour_count += 1;
+        self.changed.insert(behaviour.clone());
+        self.workloads.entry(behaviour.workload.clone()).or_default().insert(behaviour, seen);
+        self.counters.learned += 1;
+        Learned::New
+    }
+
+    /// Everything known, in the order of the text form.
+    pub fn behaviours(&self) -> impl Iterator<Item = (&Behaviour, &Seen)> {
+        self.workloads.values().flatten()
+    }
+
+    /// Takes back what [`Self::behaviours`] of an earlier run gave; what is beyond the bounds is refused and counted.
+    /// Restored behaviours do not count as changed.
+    pub fn restore(&mut self, behaviours: impl IntoIterator<Item = (Behaviour, Seen)>) {
+        for (behaviour, seen) in behaviours {
+            let was_changed = self.changed.contains(&behaviour);
+            self.add(behaviour.clone(), seen);
+            if !was_changed {
+                self.changed.remove(&behaviour);
+            }
+        }
+    }
+
+    /// What is new, or was seen again, since the last call. An evicted behaviour is not in it.
+    pub fn take_changed(&mut self) -> Vec<(Behaviour, Seen)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed
+            .into_iter()
+            .filter_map(|behaviour| {
+                let seen = *self.workloads.get(&behaviour.workload)?.get(&behaviour)?;
+                Some((behaviour, seen))
+            })
+            .collect()
+    }
+
+    /// Forgets a workload, for example because it is armed now.
+    pub fn forget(&mut self, workload: &Workload) {
+        if let Some(behaviours) = self.workloads.remove(workload) {
+            self.behaviour_count -= behaviours.len();
+            self.changed.retain(|behaviour| behaviour.workload != *workload);
+        }
+    }
+
+    /// Number of behaviours known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.behaviour_count
+    }
+
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.behaviour_count == 0
+    }
+
+    /// What was taken, refused and forgotten.
+    #[must_use]
+    pub fn counters(&self) -> LearnerCounters {
+        self.counters
+    }
+
+    /// A baseline that allows exactly what is known.
+    #[must_use]
+    pub fn to_baseline(&self, fleet: &str) -> Baseline {
+        Baseline::of_behaviours(fleet, self.behaviours().map(|(behaviour, _)| behaviour))
+    }
+
+    /// Evicts from the workload that is full, or from the largest when all together are too many. Only behaviours
+    /// seen once go, those of longest ago first.
+    fn make_room(&mut self, workload: &Workload) -> bool {
+        let own = self.workloads.get(workload).map_or(0, BTreeMap::len);
+        let crowded = if own >= self.limits.workload_behaviours_max {
+            workload.clone()
+        } else if self.behaviour_count >= self.limits.behaviours_max {
+            match self.workloads.iter().max_by_key(|(_, behaviours)| behaviours.len()) {
+                Some((largest, _)) => largest.clone(),
+                None => return false,
+            }
+        } else {
+            return true;
+        };
+        let Some(behaviours) = self.workloads.get_mut(&crowded) else { return false };
+        let mut once: Vec<_> = behaviours
+            .iter()
+            .filter(|(_, seen)| seen.count == 1)
+            .map(|(behaviour, seen)| (seen.last, behaviour.clone()))
+            .collect();
+        once.sort_unstable();
+        once.truncate((behaviours.len() / EVICTED_SHARE).max(1));
+        for (_, behaviour) in &once {
+            behaviours.remove(behaviour);
+            self.changed.remove(behaviour);
+        }
+        self.behaviour_count -= once.len();
+        self.counters.evicted += once.len() as u64;
+        !once.is_empty()
+    }
+}
+
+/// Whether a baseline can name the object.
+fn has_text(behaviour: &Behaviour) -> bool {
+    let is_path = |path: &PathText| PathText::parse(path.as_str()).is_ok();
+    match &behaviour.object {
+        Object::Path(path) => is_path(path),
+        Object::Rename { from, to } => is_path(from) && is_path(to),
+        Object::Endpoint(endpoint) => {
+            matches!(behaviour.action, Action::Connect | Action::Listen) && endpoint.port > 0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Learned, Learner, LearnerLimits, Refusal};
+    use crate::judge::Verdict;
+    use crate::model::{Observation, Traits, UnixNs};
+    use crate::testing::{behaviour, observation, observations};
+
+    fn seen_at(action: &str, object: &str, time: u64) -> Observation {
+        Observation { time: UnixNs(time), ..observation(behaviour(action, object), Traits::default()) }
+    }
+
+    #[test]
+    fn a_second_sighting_is_known_and_counted() {
+        let mut learner = Learner::new(LearnerLimits::default());
+        assert_eq!(learner.observe(&seen_at("exec", "/bin/ls", 5)), Learned::New);
+        assert_eq!(learner.observe(&seen_at("exec", "/bin/ls", 3)), Learned::Known);
+        let (_, seen) = learner.behaviours().next().unwrap();
+        assert_eq!((seen.count, seen.first, seen.last), (2, UnixNs(3), UnixNs(5)));
+    }
+
+    #[test]
+    fn what_triggers_the_floor_is_never_learned() {
+        let mut learner = Learner::new(LearnerLimits::default());
+        let learned = learner.observe(&seen_at("write", "/etc/cron.d/x", 1));
+        assert!(matches!(learned, Learned::Refused(Refusal::Floor(rule)) if rule.id == "cron"));
+        assert!(learner.is_empty());
+        assert_eq!(learner.counters().refused_floor, 1);
+    }
+
+    #[test]
+    fn an_object_without_a_text_is_refused() {
+        let mut learner = Learner::new(LearnerLimits::default());
+        let mut odd = seen_at("write", "/x", 1);
+        odd.behaviour.object = crate::Object::path("pipe:[1]");
+        assert_eq!(learner.observe(&odd), Learned::Refused(Refusal::NoText));
+    }
+
+    #[test]
+    fn a_full_learner_forgets_the_oldest_seen_once_and_keeps_the_rest() {
+        let mut learner = Learner::new(LearnerLimits { behaviours_max: 100, workload_behaviours_max: 3 });
+        for (object, time) in [("/a", 1), ("/a", 2), ("/b", 4), ("/c", 3), ("/d", 5)] {
+            learner.observe(&seen_at("write", object, time));
+        }
+        let known: Vec<String> = learner.behaviours().map(|(known, _)| known.object.to_string()).collect();
+        assert_eq!(known, ["/a", "/b", "/d"]);
+        assert_eq!(learner.counters().evicted, 1);
+        for object in ["/b", "/d"] {
+            learner.observe(&seen_at("write", object, 6));
+        }
+        assert_eq!(learner.observe(&seen_at("write", "/e", 7)), Learned::Refused(Refusal::Full));
+        assert_eq!((learner.counters().refused_full, learner.len()), (1, 3));
+    }
+
+    #[test]
+    fn the_total_bound_holds_across_workloads() {
+        let mut learner = Learner::new(LearnerLimits { behaviours_max: 10, workload_behaviours_max: 10 });
+        for number in 0..200_u64 {
+            let letters: String = number.to_string().bytes().map(|digit| char::from(digit + 49)).collect();
+            let mut made = seen_at("write", &format!("/{letters}"), number);
+            made.behaviour.workload.0 = format!("unit:{}.service", number % 7);
+            learner.observe(&made);
+            assert!(learner.len() <= 10);
+            assert_eq!(learner.behaviours().count(), learner.len());
+        }
+        assert_eq!(learner.counters().evicted + 10, 200);
+    }
+
+    #[test]
+    fn changes_are_given_once_and_a_restore_is_no_change() {
+        let mut learner = Learner::new(LearnerLimits::default());
+        learner.observe(&seen_at("exec", "/bin/ls", 1));
+        let changed = learner.take_changed();
+        assert_eq!(changed.len(), 1);
+        assert!(learner.take_changed().is_empty());
+        let mut restored = Learner::new(LearnerLimits::default());
+        restored.restore(changed);
+        assert!(restored.take_changed().is_empty());
+        assert_eq!(restored.observe(&seen_at("exec", "/bin/ls", 2)), Learned::Known);
+        assert_eq!(restored.take_changed()[0].1.count, 2);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_was_learned_is_allowed_and_order_does_not_matter(made in observations()) {
+            let mut forward = Learner::new(LearnerLimits::default());
+            let mut backward = Learner::new(LearnerLimits::default());
+            let taken: Vec<bool> =
+                made.iter().map(|one| !matches!(forward.observe(one), Learned::Refused(_))).collect();
+            for one in made.iter().rev() {
+                backward.observe(one);
+            }
+            proptest::prop_assert!(forward.behaviours().eq(backward.behaviours()));
+            let baseline = forward.to_baseline("web");
+            for (one, taken) in made.iter().zip(taken) {
+                if taken {
+                    proptest::prop_assert_eq!(baseline.judge(one), Verdict::Allowed);
+                }
+            }
+        }
+    }
+}

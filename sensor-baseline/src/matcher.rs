@@ -1,0 +1,268 @@
+//! Matching of literal paths against path templates, in time linear in the path. Not the choice of what to match
+//! (see `baseline`). May call: `object`, `text`.
+//!
+//! A template is matched segment by segment, so that neither `*` nor a class ever crosses a `/`, and `/**` begins at
+//! one. Inside a segment only the last `*` can be retried; a class takes as much as it can.
+
+use crate::object::PathText;
+use crate::text::unit_len;
+
+/// Names of one shape inside a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// `<num>`: decimal digits.
+    Num,
+    /// `<hex>`: at least [`HEX_DIGITS_MIN`] hexadecimal digits, then no letter or digit.
+    Hex,
+    /// `<hex2>`: two hexadecimal digits, then no letter or digit.
+    Hex2,
+    /// `<uuid>`: 8-4-4-4-12 hexadecimal digits.
+    Uuid,
+    /// `<date>`: `YYYY-MM-DD` or `YYYYMMDD`.
+    Date,
+    /// `<tmp>`: letters, digits and underscores, as `mkstemp` makes them.
+    Tmp,
+}
+
+/// Shortest run that `<hex>` matches.
+pub(crate) const HEX_DIGITS_MIN: usize = 8;
+/// Shortest run that `<tmp>` matches: the six of `mkstemp`.
+pub(crate) const TMP_CHARS_MIN: usize = 6;
+/// Longest run that `<tmp>` matches.
+const TMP_CHARS_MAX: usize = 64;
+/// Length of a UUID's text.
+const UUID_LEN: usize = 36;
+
+impl Class {
+    const ALL: [Self; 6] = [Self::Num, Self::Hex, Self::Hex2, Self::Uuid, Self::Date, Self::Tmp];
+
+    /// The class as written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Num => "<num>",
+            Self::Hex => "<hex>",
+            Self::Hex2 => "<hex2>",
+            Self::Uuid => "<uuid>",
+            Self::Date => "<date>",
+            Self::Tmp => "<tmp>",
+        }
+    }
+
+    /// How much of the start of `text` is of this class.
+    pub(crate) fn match_len(self, text: &str) -> Option<usize> {
+        let bytes = text.as_bytes();
+        match self {
+            Self::Num => Some(run(bytes, |byte| byte.is_ascii_digit())).filter(|len| *len > 0),
+            Self::Hex => hex_run(bytes).filter(|len| *len >= HEX_DIGITS_MIN),
+            Self::Hex2 => hex_run(bytes).filter(|len| *len == 2),
+            Self::Uuid => uuid_len(bytes),
+            Self::Date => date_len(bytes),
+            Self::Tmp => Some(run(bytes, |byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+                .filter(|len| (TMP_CHARS_MIN..=TMP_CHARS_MAX).contains(len)),
+        }
+    }
+}
+
+/// The length of the run at the start that satisfies a predicate.
+pub(crate) fn run(bytes: &[u8], wanted: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().take_while(|byte| wanted(**byte)).count()
+}
+
+/// A run of hexadecimal digits that no letter or digit follows.
+fn hex_run(bytes: &[u8]) -> Option<usize> {
+    let len = run(bytes, |byte| byte.is_ascii_hexdigit());
+    let follows = bytes.get(len).is_some_and(u8::is_ascii_alphanumeric);
+    (len > 0 && !follows).then_some(len)
+}
+
+fn uuid_len(bytes: &[u8]) -> Option<usize> {
+    let shaped = bytes.len() >= UUID_LEN
+        && bytes[..UUID_LEN].iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    let follows = bytes.get(UUID_LEN).is_some_and(u8::is_ascii_alphanumeric);
+    (shaped && !follows).then_some(UUID_LEN)
+}
+
+fn date_len(bytes: &[u8]) -> Option<usize> {
+    let number = |from: usize, to: usize| {
+        let digits = bytes.get(from..to)?;
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        Some(digits.iter().fold(0_u32, |sum, digit| sum * 10 + u32::from(digit - b'0')))
+    };
+    let is_date = |year: u32, month: u32, day: u32| {
+        (1900..2200).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)
+    };
+    let dashed = bytes.get(4) == Some(&b'-');
+    let len = if dashed { 10 } else { 8 };
+    let right = if dashed {
+        bytes.get(7) == Some(&b'-') && is_date(number(0, 4)?, number(5, 7)?, number(8, 10)?)
+    } else {
+        is_date(number(0, 4)?, number(4, 6)?, number(6, 8)?)
+    };
+    let follows = bytes.get(len).is_some_and(u8::is_ascii_digit);
+    (right && !follows).then_some(len)
+}
+
+#[derive(Debug, Clone)]
+enum Piece {
+    Literal(Box<str>),
+    Star,
+    Class(Class),
+}
+
+/// A template made ready for matching.
+#[derive(Debug, Clone)]
+pub(crate) struct PathMatcher {
+    segments: Vec<Vec<Piece>>,
+    /// Whether `/**` follows: one more segment at least.
+    any_below: bool,
+}
+
+impl PathMatcher {
+    pub(crate) fn new(template: &PathText) -> Self {
+        let text = template.as_str();
+        let (text, any_below) = match text.strip_suffix("/**") {
+            Some(above) => (above, true),
+            None => (text, false),
+        };
+        Self { segments: text.split('/').skip(1).map(pieces).collect(), any_below }
+    }
+
+    /// Whether the template holds the path, whose text is literal.
+    pub(crate) fn matches(&self, path: &str) -> bool {
+        let mut names = path.split('/').skip(1);
+        for segment in &self.segments {
+            match names.next() {
+                Some(name) if segment_matches(segment, name) => {}
+                _ => return false,
+            }
+        }
+        if self.any_below {
+            names.next().is_some_and(|name| !name.is_empty())
+        } else {
+            names.next().is_none()
+        }
+    }
+}
+
+fn pieces(segment: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut rest = segment;
+    while !rest.is_empty() {
+        let at = rest.find(['*', '<']).unwrap_or(rest.len());
+        if at > 0 {
+            pieces.push(Piece::Literal(rest[..at].into()));
+            rest = &rest[at..];
+            continue;
+        }
+        let class = Class::ALL.into_iter().find(|class| rest.starts_with(class.name()));
+        let len = class.map_or(1, |class| class.name().len());
+        pieces.push(class.map_or(Piece::Star, Piece::Class));
+        rest = &rest[len..];
+    }
+    pieces
+}
+
+fn segment_matches(pieces: &[Piece], name: &str) -> bool {
+    let (mut piece, mut at) = (0, 0);
+    // The piece after the last star, and how far that star reaches.
+    let mut retry: Option<(usize, usize)> = None;
+    loop {
+        let len = match pieces.get(piece) {
+            None if at == name.len() => return true,
+            None => None,
+            Some(Piece::Star) => {
+                retry = Some((piece + 1, at));
+                Some(0)
+            }
+            Some(Piece::Literal(literal)) => name[at..].starts_with(&**literal).then_some(literal.len()),
+            Some(Piece::Class(class)) => class.match_len(&name[at..]),
+        };
+        if let Some(len) = len {
+            piece += 1;
+            at += len;
+            continue;
+        }
+        let Some((after_star, reach)) = retry else { return false };
+        if reach == name.len() {
+            return false;
+        }
+        // Whole units, so that a star never takes half of a `\xNN`.
+        let reach = reach + unit_len(&name[reach..]);
+        retry = Some((after_star, reach));
+        piece = after_star;
+        at = reach;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PathMatcher;
+    use crate::object::PathText;
+
+    fn matches(template: &str, path: &str) -> bool {
+        PathMatcher::new(&PathText::parse(template).unwrap()).matches(PathText::literal(path).as_str())
+    }
+
+    #[test]
+    fn a_star_stays_within_its_segment() {
+        for (template, path, expected) in [
+            ("/var/log/*.log", "/var/log/a.log", true),
+            ("/var/log/*.log", "/var/log/.log", true),
+            ("/var/log/*.log", "/var/log/a/b.log", false),
+            ("/var/log/*.log", "/var/log/a.log.gz", false),
+            ("/var/*/x", "/var/a/x", true),
+            ("/var/*/x", "/var/a/b/x", false),
+            ("/a*b*c", "/abbc", true),
+            ("/a*b*c", "/axxbyyc", true),
+            ("/a*b*c", "/axxbyyd", false),
+            ("/*a", "/x\\x0a", false),
+            ("/\\x2a", "/*", true),
+            ("/\\x2a", "/a", false),
+        ] {
+            assert_eq!(matches(template, path), expected, "{template}: {path}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_slash() {
+        assert!(matches("/usr/bin/**", "/usr/bin/a/b"));
+        assert!(matches("/**", "/a"));
+        assert!(!matches("/usr/bin/**", "/usr/bin"));
+        assert!(!matches("/usr/bin/**", "/usr/bin2/a"));
+        assert!(!matches("/**", "/"));
+    }
+
+    #[test]
+    fn a_class_holds_only_names_of_its_shape() {
+        for (template, path, expected) in [
+            ("/proc/<num>/stat", "/proc/12345/stat", true),
+            ("/proc/<num>/stat", "/proc/self/stat", false),
+            ("/x.<num>", "/x.1a", false),
+            ("/<hex>.o", "/3f2a9c1d00.o", true),
+            ("/<hex>.o", "/3f2a9c1g00.o", false),
+            ("/<hex2>/x", "/ab/x", true),
+            ("/<hex2>/x", "/abc/x", false),
+            ("/<uuid>", "/123e4567-e89b-12d3-a456-426614174000", true),
+            ("/<uuid>", "/123e4567-e89b-12d3-a456-42661417400", false),
+            ("/a-<date>.log", "/a-2026-11-23.log", true),
+            ("/a-<date>.log", "/a-20261123.log", true),
+            ("/a-<date>.log", "/a-2026-13-23.log", false),
+            ("/cc<tmp>.o", "/ccA1b2C3.o", true),
+            ("/cc<tmp>.o", "/ccA1.o", false),
+            ("/*-<num>", "/a-b-12", true),
+        ] {
+            assert_eq!(matches(template, path), expected, "{template}: {path}");
+        }
+    }
+
+    #[test]
+    fn many_stars_do_not_take_exponential_time() {
+        let template = format!("/{}b", "a*".repeat(60));
+        assert!(!matches(&template, &format!("/{}", "a".repeat(255))));
+    }
+}

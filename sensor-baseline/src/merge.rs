@@ -1,0 +1,216 @@
+//! What the hosts of a fleet learned, put together with host counts. Not arming it: a candidate is for a person to
+//! review. May call: `baseline`, `model`, `yaml`.
+//!
+//! A merge depends on nothing but which host saw what: order and grouping of the input do not matter, and a host
+//! that is named twice counts once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::baseline::{Baseline, Disposition, Entry};
+use crate::model::{Action, Behaviour, HostId, Seen, Subject, Workload};
+use crate::pattern::Pattern;
+use crate::yaml::{Notes, write};
+
+/// How well an entry of a candidate is supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Support {
+    /// Hosts that saw it.
+    pub hosts: usize,
+    /// Observations of all hosts together, and when.
+    pub seen: Seen,
+}
+
+/// Which hosts saw a behaviour, and how often each.
+type Sightings = BTreeMap<HostId, Seen>;
+
+/// A baseline that is proposed, with the host count of each entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    fleet: String,
+    version: Option<u64>,
+    host_count: usize,
+    support: BTreeMap<Entry, Support>,
+    current: Option<Baseline>,
+}
+
+/// Merges what hosts learned. A host that reports the same behaviour twice counts once, with its higher count, since
+/// counts are totals.
+#[must_use]
+pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candidate {
+    let mut names = BTreeSet::new();
+    let mut sightings: BTreeMap<Entry, Sightings> = BTreeMap::new();
+    for (host, behaviours) in hosts {
+        names.insert(host);
+        for (behaviour, seen) in behaviours {
+            let hosts = sightings.entry(Entry::allowing(behaviour)).or_default();
+            hosts
+                .entry(host.clone())
+                .and_modify(|known| *known = later_total(*known, *seen))
+                .or_insert(*seen);
+        }
+    }
+    let support = sightings.into_iter().filter_map(|(entry, hosts)| {
+        let seen = hosts.values().copied().reduce(Seen::join)?;
+        Some((entry, Support { hosts: hosts.len(), seen }))
+    });
+    Candidate {
+        fleet: fleet.to_owned(),
+        version: None,
+        host_count: names.len(),
+        support: support.collect(),
+        current: None,
+    }
+}
+
+/// Two totals of one host: the union of their times, the higher of their counts.
+fn later_total(one: Seen, other: Seen) -> Seen {
+    Seen { count: one.count.max(other.count), ..one.join(other) }
+}
+
+impl Candidate {
+    /// The candidate as an edit of the baseline in force. What that baseline arms is taken from it alone, so that a
+    /// line an operator deleted does not come back; workloads that it does not list come from the hosts.
+    #[must_use]
+    pub fn over(mut self, current: &Baseline) -> Self {
+        self.version = current.version;
+        self.current = Some(current.clone());
+        self
+    }
+
+    /// The baseline proposed.
+    #[must_use]
+    pub fn baseline(&self) -> Baseline {
+        let mut baseline = self.current.clone().unwrap_or_default();
+        baseline.fleet.clone_from(&self.fleet);
+        baseline.version = self.version;
+        for entry in self.support.keys() {
+            if self.current.as_ref().is_none_or(|current| !current.is_armed(&entry.workload)) {
+                baseline.insert(entry.clone());
+            }
+        }
+        baseline
+    }
+
+    /// Every entry that hosts support, with its support, in the order of the text form.
+    pub fn entries(&self) -> impl Iterator<Item = (&Entry, Support)> {
+        self.support.iter().map(|(entry, support)| (entry, *support))
+    }
+
+    /// Hosts that were merged.
+    #[must_use]
+    pub fn host_count(&self) -> usize {
+        self.host_count
+    }
+
+    /// The baseline proposed, as text with `# 2 of 3 hosts` behind each entry.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        write(&self.baseline(), self)
+    }
+}
+
+impl Notes for Candidate {
+    fn header(&self) -> Vec<String> {
+        let hosts = self.host_count;
+        let mut lines = vec![format!("Candidate for fleet {}: what {hosts} hosts learned.", self.fleet)];
+        match self.current.as_ref().and_then(|current| current.version) {
+            Some(version) => lines.push(format!("Workloads of version {version} stand as they are there.")),
+            None => lines.push("Pushing it arms every workload below.".to_owned()),
+        }
+        lines
+    }
+
+    fn entry(
+        &self,
+        workload: &Workload,
+        subject: &Subject,
+        action: Action,
+        pattern: &Pattern,
+    ) -> Option<String> {
+        let entry = Entry {
+            workload: workload.clone(),
+            subject: subject.clone(),
+            disposition: Disposition::Allow,
+            action,
+            pattern: pattern.clone(),
+        };
+        let support = self.support.get(&entry)?;
+        Some(format!("{} of {} hosts", support.hosts, self.host_count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Candidate, merge};
+    use crate::baseline::{Baseline, Disposition};
+    use crate::model::{Behaviour, HostId, Seen, UnixNs};
+    use crate::testing::{baseline, behaviour, observations};
+
+    type Host = (HostId, Vec<(Behaviour, Seen)>);
+
+    fn host(name: &str, objects: &[&str]) -> Host {
+        let behaviours =
+            objects.iter().map(|object| (behaviour("write", object), Seen::once(UnixNs(1)))).collect();
+        (HostId(name.to_owned()), behaviours)
+    }
+
+    #[test]
+    fn entries_carry_host_counts() {
+        let candidate = merge("web", &[host("a", &["/x", "/y"]), host("b", &["/x"]), host("c", &[])]);
+        let text = candidate.to_yaml();
+        assert!(text.contains("- /x # 2 of 3 hosts\n"), "{text}");
+        assert!(text.contains("- /y # 1 of 3 hosts\n"), "{text}");
+        assert_eq!(Baseline::parse(&text).unwrap(), candidate.baseline());
+        assert_eq!(candidate.entries().map(|(_, support)| support.hosts).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn an_armed_workload_stays_as_its_baseline_says() {
+        let current = Baseline {
+            version: Some(4),
+            ..baseline("{write: [/x], retired: {write: [/y]}, deny: {write: [/z]}}")
+        };
+        let mut other = host("a", &["/x", "/y", "/z", "/deleted-line"]);
+        other.1.push((
+            Behaviour { workload: crate::Workload("host".to_owned()), ..behaviour("exec", "/bin/ls") },
+            Seen::once(UnixNs(1)),
+        ));
+        let proposed = merge("web", &[other]).over(&current).baseline();
+        assert_eq!(proposed.version, Some(4));
+        assert!(!proposed.holds(Disposition::Allow, &behaviour("write", "/deleted-line")));
+        assert!(!proposed.holds(Disposition::Allow, &behaviour("write", "/y")));
+        assert!(proposed.holds(Disposition::Retired, &behaviour("write", "/y")));
+        assert_eq!(proposed.entry_count(), 4);
+        assert_eq!(proposed.workloads().count(), 2);
+    }
+
+    fn hosts() -> impl proptest::strategy::Strategy<Value = Vec<Host>> {
+        use proptest::strategy::Strategy as _;
+        proptest::collection::vec(("[a-c]", observations(), 1..9_u64), 0..5).prop_map(|hosts| {
+            let seen = |count| Seen { count, first: UnixNs(count), last: UnixNs(count) };
+            hosts
+                .into_iter()
+                .map(|(name, made, count)| {
+                    (HostId(name), made.into_iter().map(|one| (one.behaviour, seen(count))).collect())
+                })
+                .collect()
+        })
+    }
+
+    fn merged(hosts: &[Host]) -> Candidate {
+        merge("web", hosts)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_merge_does_not_depend_on_order_or_repetition(one in hosts(), other in hosts()) {
+            let forward: Vec<Host> = one.iter().chain(&other).cloned().collect();
+            let backward: Vec<Host> = other.iter().chain(&one).rev().cloned().collect();
+            let twice: Vec<Host> = forward.iter().chain(&forward).cloned().collect();
+            proptest::prop_assert_eq!(merged(&forward), merged(&backward));
+            proptest::prop_assert_eq!(merged(&forward), merged(&twice));
+            let text = merged(&forward).to_yaml();
+            proptest::prop_assert_eq!(Baseline::parse(&text).unwrap(), merged(&forward).baseline());
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Which parts of a file's name vary by nature: numbers, hashes, dates, temporary names. Not matching (see
+//! `matcher`). May call: `matcher`, `model`, `object`.
+//!
+//! A template is made from one observation alone, so learning does not depend on order, and hosts that saw different
+//! names of one shape agree. It never replaces an alphabetic name, and never touches the path of a program: what is
+//! executed is always named in full.
+
+use crate::matcher::{Class, HEX_DIGITS_MIN, TMP_CHARS_MIN, run};
+use crate::model::{Action, Behaviour, Observation};
+use crate::object::{Object, PathText};
+use crate::text::unit_len;
+
+/// The behaviour to learn from an observation.
+#[must_use]
+pub(crate) fn template(observation: &Observation) -> Behaviour {
+    let behaviour = &observation.behaviour;
+    let ephemeral = observation.traits.ephemeral;
+    let object = match (&behaviour.object, behaviour.action) {
+        (Object::Path(path), Action::Write | Action::Delete) => Object::Path(template_path(path, ephemeral)),
+        (Object::Rename { from, to }, Action::Rename) => {
+            Object::Rename { from: template_path(from, ephemeral), to: template_path(to, false) }
+        }
+        (object, _) => object.clone(),
+    };
+    Behaviour { object, ..behaviour.clone() }
+}
+
+fn template_path(path: &PathText, ephemeral: bool) -> PathText {
+    if !path.is_literal() || !path.as_str().starts_with('/') {
+        return path.clone();
+    }
+    let names: Vec<&str> = path.as_str()[1..].split('/').collect();
+    let mut out = String::with_capacity(path.as_str().len());
+    for (at, name) in names.iter().enumerate() {
+        let is_last = at + 1 == names.len();
+        out.push('/');
+        if names.get(at + 1).is_some_and(|next| is_hash(next))
+            && Class::Hex2.match_len(name) == Some(name.len())
+        {
+            out.push_str(Class::Hex2.name());
+        } else {
+            push_name(&mut out, name, ephemeral && is_last);
+        }
+    }
+    PathText::from_canonical(out)
+}
+
+/// Whether a whole name is a hash, as below the two-digit directories of an object store.
+fn is_hash(name: &str) -> bool {
+    name.len() >= OBJECT_NAME_DIGITS_MIN && Class::Hex.match_len(name) == Some(name.len())
+}
+
+/// Shortest name below a two-digit directory that makes it part of an object store: a SHA-1 without two digits, or
+/// a shorter hash.
+const OBJECT_NAME_DIGITS_MIN: usize = 30;
+
+/// Appends one segment, token by token. A token begins where no letter or digit stands before.
+fn push_name(out: &mut String, name: &str, ephemeral: bool) {
+    let mut at = 0;
+    let mut after_dot_tmp = false;
+    while at < name.len() {
+        let rest = &name[at..];
+        let word = run(rest.as_bytes(), |byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if ephemeral && let Some(fixed) = temporary_part(&rest[..word], after_dot_tmp) {
+            out.push_str(&rest[..fixed]);
+            out.push_str(Class::Tmp.name());
+            at += word;
+            continue;
+        }
+        let token = run(rest.as_bytes(), |byte| byte.is_ascii_alphanumeric());
+        if token == 0 {
+            let len = unit_len(rest);
+            out.push_str(&rest[..len]);
+            at += len;
+            continue;
+        }
+        if let Some((class, len)) = classify(rest, token) {
+            out.push_str(class.name());
+            at += len;
+        } else {
+            out.push_str(&rest[..token]);
+            at += token;
+        }
+        after_dot_tmp = name[..at] == *"tmp" && name[at..].starts_with('.');
+    }
+}
+
+/// The class of the token at the start, and how much of the text it takes.
+fn classify(rest: &str, token: usize) -> Option<(Class, usize)> {
+    if let Some(len) = Class::Uuid.match_len(rest) {
+        return Some((Class::Uuid, len));
+    }
+    if let Some(len) = Class::Date.match_len(rest).filter(|len| *len >= token) {
+        return Some((Class::Date, len));
+    }
+    let word = &rest.as_bytes()[..token];
+    if word.iter().all(u8::is_ascii_digit) {
+        return Some((Class::Num, token));
+    }
+    let digits = word.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let one_case = !(word.iter().any(u8::is_ascii_uppercase) && word.iter().any(u8::is_ascii_lowercase));
+    let is_hex = token >= HEX_DIGITS_MIN && word.iter().all(u8::is_ascii_hexdigit);
+    (is_hex && digits > 0 && one_case).then_some((Class::Hex, token))
+}
+
+/// How much of a word of an exclusively created name stays when its random part goes; none when no part looks
+/// random. Knows `mkstemp` (six letters and digits behind a prefix), `mktemp` (`tmp.` and ten) and Python (`tmp` and
+/// eight of its own alphabet).
+fn temporary_part(word: &str, after_dot_tmp: bool) -> Option<usize> {
+    const PYTHON_CHARS: usize = 8;
+    const MKTEMP_CHARS: usize = 10;
+    if after_dot_tmp && word.len() == MKTEMP_CHARS {
+        return Some(0);
+    }
+    if let Some(rest) = word.strip_prefix("tmp")
+        && rest.len() == PYTHON_CHARS
+        && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    {
+        return Some(3);
+    }
+    let fixed = word.len().checked_sub(TMP_CHARS_MIN)?;
+    if !looks_random(&word[fixed..]) {
+        return None;
+    }
+    let prefix_is_a_word = word[..fixed].bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    Some(if prefix_is_a_word { fixed } else { 0 })
+}
+
+/// Whether letters and digits, or both cases other than a capital, are mixed.
+fn looks_random(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    if bytes.iter().any(|byte| *byte == b'_') || bytes.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let has_digit = bytes.iter().any(u8::is_ascii_digit);
+    let has_upper = bytes.iter().skip(1).any(u8::is_ascii_uppercase);
+    let has_lower = bytes.iter().any(u8::is_ascii_lowercase);
+    has_digit || (has_upper && has_lower)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::template;
+    use crate::matcher::PathMatcher;
+    use crate::model::Traits;
+    use crate::object::Object;
+    use crate::testing::{behaviour, observation};
+
+    fn learned(action: &str, object: &str, ephemeral: bool) -> String {
+        let traits = Traits { ephemeral, ..Traits::default() };
+        template(&observation(behaviour(action, object), traits)).object.to_string()
+    }
+
+    #[test]
+    fn tokens_that_vary_by_nature_become_classes() {
+        for (path, expected) in [
+            ("/proc/12345/oom_score_adj", "/proc/<num>/oom_score_adj"),
+            ("/run/worker-7.pid", "/run/worker-<num>.pid"),
+            ("/var/log/syslog.1", "/var/log/syslog.<num>"),
+            ("/var/log/a-2026-11-23.log", "/var/log/a-<date>.log"),
+            ("/var/log/a-20261123.log", "/var/log/a-<date>.log"),
+            ("/x/123e4567-e89b-12d3-a456-426614174000.json", "/x/<uuid>.json"),
+            ("/x/3f2a9c1d.o", "/x/<hex>.o"),
+            ("/r/.git/objects/ab/0123456789abcdef0123456789abcdef012345", "/r/.git/objects/<hex2>/<hex>"),
+            ("/tmp/a\\x0a12", "/tmp/a\\x0a<num>"),
+        ] {
+            assert_eq!(learned("write", path, false), expected);
+        }
+    }
+
+    #[test]
+    fn names_stay_as_they_are() {
+        for path in [
+            "/etc/passwd",
+            "/dev/tty1",
+            "/usr/lib64/x",
+            "/x/deadbeef",
+            "/x/feedface.cafe",
+            "/r/ab/cd",
+            "/tmp/wUeCas",
+        ] {
+            assert_eq!(learned("write", path, false), path);
+        }
+        assert_eq!(learned("exec", "/opt/12345/3f2a9c1d", true), "/opt/12345/3f2a9c1d");
+    }
+
+    #[test]
+    fn an_exclusively_created_name_loses_its_random_part() {
+        for (path, expected) in [
+            ("/tmp/ccA1b2C3.o", "/tmp/cc<tmp>.o"),
+            ("/r/.git/objects/ab/tmp_obj_wUeCas", "/r/.git/objects/ab/tmp_obj_<tmp>"),
+            ("/tmp/tmp.AbCdEfGhIj", "/tmp/tmp.<tmp>"),
+            ("/tmp/tmpab_cd3xy", "/tmp/tmp<tmp>"),
+            ("/tmp/XAbCd12Ef", "/tmp/<tmp>"),
+            ("/r/.git/index.lock", "/r/.git/index.lock"),
+            ("/etc/cron.d/backup", "/etc/cron.d/backup"),
+        ] {
+            assert_eq!(learned("write", path, true), expected);
+        }
+        assert_eq!(learned("rename", "/d/tmpAb12Cd -> /d/final", true), "/d/tmp<tmp> -> /d/final");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_template_holds_what_it_was_made_of(path in "(/[a-fA-F0-9tmp_.<*\\\\ -]{1,40}){1,4}", ephemeral: bool) {
+            let clean: String = path.split('/').skip(1)
+                .map(|name| format!("/n{}", crate::text::escape(name.as_bytes()))).collect();
+            let clean = clean.replace("/n", "/");
+            let mut made = observation(behaviour("write", "/x"), Traits { ephemeral, ..Traits::default() });
+            made.behaviour.object = Object::path(&clean);
+            let Object::Path(literal) = &made.behaviour.object else { unreachable!() };
+            let Object::Path(path) = template(&made).object else { unreachable!() };
+            proptest::prop_assert!(PathMatcher::new(&path).matches(literal.as_str()), "{} {}", path, literal);
+        }
+    }
+}
