@@ -122,8 +122,10 @@ impl Btf {
         if magic != MAGIC {
             return Err(BtfError::Magic(magic));
         }
-        let word = |at: usize| read_u32(&bytes, at).map(|word| word as usize).ok_or_else(|| short(HEADER_BYTES));
-        let (header, type_at, type_len, string_at, string_len) = (word(4)?, word(8)?, word(12)?, word(16)?, word(20)?);
+        let word =
+            |at: usize| read_u32(&bytes, at).map(|word| word as usize).ok_or_else(|| short(HEADER_BYTES));
+        let (header, type_at, type_len, string_at, string_len) =
+            (word(4)?, word(8)?, word(12)?, word(16)?, word(20)?);
         let section = |at: usize, len: usize| {
             let start = header.saturating_add(at);
             let end = start.saturating_add(len);
@@ -131,8 +133,13 @@ impl Btf {
         };
         let types = section(type_at, type_len)?;
         let strings = section(string_at, string_len)?;
-        let mut btf =
-            Self { bytes, types: vec![types.start], strings, structs: HashMap::new(), typedefs: HashMap::new() };
+        let mut btf = Self {
+            bytes,
+            types: vec![types.start],
+            strings,
+            structs: HashMap::new(),
+            typedefs: HashMap::new(),
+        };
         btf.index(types)?;
         Ok(btf)
     }
@@ -223,7 +230,8 @@ impl Btf {
             let (bit_offset, bit_size) =
                 if composite.has_bitfields() { (bits & 0x00ff_ffff, bits >> 24) } else { (bits, 0) };
             if self.string(member_name) == name && !name.is_empty() {
-                return (bit_size == 0 && bit_offset.is_multiple_of(8)).then_some((bit_offset / 8, member_type));
+                return (bit_size == 0 && bit_offset.is_multiple_of(8))
+                    .then_some((bit_offset / 8, member_type));
             }
             if self.string(member_name).is_empty()
                 && let Some((inner, inner_type)) = self.find_member(member_type, name, depth + 1)
@@ -247,7 +255,9 @@ impl Btf {
     fn size(&self, id: u32) -> Option<u32> {
         let kind = self.resolve(id)?;
         match kind.kind() {
-            KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 | KIND_FLOAT => Some(kind.size_or_type),
+            KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 | KIND_FLOAT => {
+                Some(kind.size_or_type)
+            }
             KIND_PTR => Some(8),
             _ => None,
         }

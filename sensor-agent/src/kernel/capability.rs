@@ -43,7 +43,8 @@ mod tests {
     use super::{check_effective, parse_effective};
 
     fn check(status: &str, expected: &str) {
-        let message = check_effective(parse_effective(status)).map_or_else(|error| error.to_string(), |()| "ok".into());
+        let message =
+            check_effective(parse_effective(status)).map_or_else(|error| error.to_string(), |()| "ok".into());
         assert!(message.starts_with(expected), "{status:?}: {message}");
     }
 

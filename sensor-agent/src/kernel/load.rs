@@ -138,7 +138,12 @@ fn attach_program(ebpf: &mut Ebpf, btf: &aya::Btf, hook: &Hook) -> HookState {
     attached.map_or_else(HookState::Failed, |()| HookState::Attached)
 }
 
-fn attach_btf_tracepoint(ebpf: &mut Ebpf, btf: &aya::Btf, program: &str, tracepoint: &str) -> Result<(), String> {
+fn attach_btf_tracepoint(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    program: &str,
+    tracepoint: &str,
+) -> Result<(), String> {
     let program = ebpf.program_mut(program).ok_or("not in the object")?;
     let program: &mut BtfTracePoint = program.try_into().map_err(|error| chain(&error))?;
     program.load(tracepoint, btf).map_err(|error| chain(&error))?;
@@ -194,7 +199,8 @@ fn own_pid() -> u32 {
 
 /// `uname -r`.
 pub(super) fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".into(), |text| text.trim().into())
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".into(), |text| text.trim().into())
 }
 
 impl super::KindSet {

@@ -99,8 +99,8 @@ pub struct Kernel {
     drain: Drain<RingBuf<MapData>>,
     waiter: Waiter,
     counters: PerCpuArray<MapData, u64>,
-    /// Keeps programs and links alive.
-    _ebpf: Ebpf,
+    /// Keeps programs and links alive; `None` once detached.
+    ebpf: Option<Ebpf>,
 }
 
 impl Kernel {
@@ -115,13 +115,19 @@ impl Kernel {
         let counters = take_map(&mut ebpf, "COUNTERS")?;
         let drain = Drain::new(lifecycle, activity);
         let waiter = drain.waiter()?;
-        Ok(Self { hooks, drain, waiter, counters, _ebpf: ebpf })
+        Ok(Self { hooks, drain, waiter, counters, ebpf: Some(ebpf) })
     }
 
     /// The hook each event got.
     #[must_use]
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
+    }
+
+    /// Detaches every hook and keeps the rings: what was submitted can still be drained, and the counters stand
+    /// still.
+    pub fn detach(&mut self) {
+        self.ebpf = None;
     }
 
     /// The kernel side's account of its records.

@@ -70,7 +70,8 @@ const fn planned(name: &'static str) -> Hook {
     Hook { tier: Tier::LSM, attach: Attach::Planned(name), program: "" }
 }
 
-const EXEC: &[Hook] = &[planned("lsm/bprm_committed_creds"), tracepoint("sched_process_exec", "process_exec")];
+const EXEC: &[Hook] =
+    &[planned("lsm/bprm_committed_creds"), tracepoint("sched_process_exec", "process_exec")];
 const FORK: &[Hook] = &[tracepoint("sched_process_fork", "process_fork")];
 const EXIT: &[Hook] = &[tracepoint("sched_process_exit", "process_exit")];
 const CONNECT: &[Hook] = &[planned("lsm/socket_connect"), STATE];

@@ -151,7 +151,12 @@ impl<S: Source> Drain<S> {
 }
 
 /// Reads a ring up to the frontier; `false` when a busy record kept it from that.
-fn read_up_to<S: Source>(source: &mut S, frontier_ns: u64, bytes: &mut Vec<u8>, entries: &mut Vec<Entry>) -> bool {
+fn read_up_to<S: Source>(
+    source: &mut S,
+    frontier_ns: u64,
+    bytes: &mut Vec<u8>,
+    entries: &mut Vec<Entry>,
+) -> bool {
     let mut busy_since = None;
     loop {
         let mut is_late = false;

@@ -1,0 +1,152 @@
+//! What the native kernel tests share: a loaded kernel side whose records can be waited for, and children that act
+//! on request. Not a test. It may call the agent's kernel module, sensor-event and nix.
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use sensor_agent::kernel::{Counters, Kernel, KernelError, KernelOptions};
+use sensor_event::{Header, PathSection, Record, RecordBody, decode};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must come.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long one drain waits: short, so that tests are quick.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(10);
+
+const ACTION: &str = "SENSOR_TEST_ACTION";
+const FOLDER: &str = "SENSOR_TEST_FOLDER";
+
+/// A loaded kernel side and every record it has given so far.
+pub(crate) struct Capture {
+    pub(crate) kernel: Kernel,
+    pub(crate) records: Vec<Vec<u8>>,
+}
+
+impl Capture {
+    /// Loads everything; `None`, and says `skipped: <reason>`, where that is not permitted.
+    pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&KernelOptions::default())
+    }
+
+    /// As [`Self::start`], with other options.
+    pub(crate) fn start_with(options: &KernelOptions) -> Option<Self> {
+        match Kernel::load(options) {
+            Ok(kernel) => Some(Self { kernel, records: Vec::new() }),
+            Err(error @ (KernelError::Capability { .. } | KernelError::NoBtf { .. })) => {
+                eprintln!("skipped: {error}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Drains until a record satisfies `wanted`, and returns what `wanted` makes of it.
+    pub(crate) fn wait<T>(&mut self, what: &str, wanted: impl Fn(&Record<'_>) -> Option<T>) -> T {
+        let since = Instant::now();
+        let mut looked_at = 0;
+        loop {
+            for record in &self.records[looked_at..] {
+                if let Some(found) = wanted(&decode(record).expect("the kernel side writes valid records")) {
+                    return found;
+                }
+            }
+            looked_at = self.records.len();
+            assert!(since.elapsed() < DEADLINE, "no {what} among {looked_at} records");
+            self.drain();
+        }
+    }
+
+    /// Drains once.
+    pub(crate) fn drain(&mut self) -> bool {
+        let records = &mut self.records;
+        self.kernel
+            .drain(DRAIN_TIMEOUT, usize::MAX, &mut |record| records.push(record.to_vec()))
+            .expect("draining works")
+            .is_empty
+    }
+
+    /// Runs a child, drains until its exit has been seen, and returns its pid. Everything it caused before is then
+    /// among the records.
+    pub(crate) fn run(&mut self, command: &mut Command) -> u32 {
+        let mut child = command.spawn().expect("the child starts");
+        let pid = child.id();
+        child.wait().expect("the child ends");
+        self.wait_for_exit(pid);
+        pid
+    }
+
+    /// Drains until the exit of a process has been seen.
+    pub(crate) fn wait_for_exit(&mut self, pid: u32) {
+        self.wait("exit", |record| {
+            (record.header.pid == pid && matches!(record.body, RecordBody::Exit(_))).then_some(())
+        });
+    }
+
+    /// What `wanted` makes of every record so far.
+    pub(crate) fn all<T>(&self, wanted: impl Fn(&Header, &RecordBody<'_>) -> Option<T>) -> Vec<T> {
+        self.records
+            .iter()
+            .map(|record| decode(record).expect("the kernel side writes valid records"))
+            .filter_map(|record| wanted(&record.header, &record.body))
+            .collect()
+    }
+
+    /// The counters.
+    pub(crate) fn counters(&self) -> Counters {
+        self.kernel.counters().expect("the counters can be read")
+    }
+}
+
+/// A walked path, absolute, as bytes.
+pub(crate) fn absolute(section: PathSection<'_>) -> Vec<u8> {
+    let mut path = Vec::new();
+    for component in section.leaf_first().rev() {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    if path.is_empty() { b"/".to_vec() } else { path }
+}
+
+/// A path as bytes.
+pub(crate) fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
+    path.as_ref().as_os_str().as_bytes().to_vec()
+}
+
+/// A folder that is removed afterwards, with symlinks in its own path resolved.
+pub(crate) struct Folder {
+    _guard: tempfile::TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let guard = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = guard.path().canonicalize().expect("the folder is there");
+        Self { _guard: guard, path }
+    }
+
+    pub(crate) fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// This test program again, to do `action` in `folder`: its test `acting_child` must call [`act`].
+pub(crate) fn actor(action: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test program has a path"));
+    command.args(["--exact", "acting_child", "--nocapture"]).env(ACTION, action).env(FOLDER, folder);
+    command
+}
+
+/// Runs an actor whose result matters.
+pub(crate) fn output(action: &str, folder: &Path) -> Output {
+    actor(action, folder).output().expect("the actor runs")
+}
+
+/// In a child made by [`actor`]: does what was asked. In the test run itself: nothing.
+pub(crate) fn act(actions: impl FnOnce(&str, &Path)) {
+    if let (Ok(action), Some(folder)) = (std::env::var(ACTION), std::env::var_os(FOLDER)) {
+        actions(&action, Path::new(&folder));
+    }
+}
