@@ -32,7 +32,7 @@ pub(super) fn remove_with_journals(path: &Path) -> io::Result<()> {
 
 /// Moves a damaged database to `NAME.damaged-TIME` with its write-ahead log, so that a person can look at it, and
 /// keeps the newest [`DAMAGED_KEPT_MAX`] of them.
-pub(super) fn set_aside(path: &Path, unix_seconds: u64) -> io::Result<PathBuf> {
+pub(crate) fn set_aside(path: &Path, unix_seconds: u64) -> io::Result<PathBuf> {
     let mut target = beside(path, &format!("damaged-{unix_seconds}"));
     for attempt in 1..DAMAGED_NAMES_MAX {
         if !target.exists() {

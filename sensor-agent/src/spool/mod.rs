@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::{oneshot, watch};
 
+pub(crate) use file::set_aside;
 pub use item::{Content, Epoch, Gap, LossTally, NewItem, Rank, Seq, StoredItem};
 pub use keeper::{Clock, Health, Keeper};
 pub use store::{Holding, ReadLimits, Store, StoreError};
@@ -266,7 +267,8 @@ fn clock(origin: Instant) -> Clock {
     Clock { monotonic: origin.elapsed(), unix_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
 }
 
-fn random_epoch() -> Epoch {
+/// A numbering that nothing has used.
+pub(crate) fn random_epoch() -> Epoch {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the kernel gives random bytes once it has booted");
     Epoch(bytes)

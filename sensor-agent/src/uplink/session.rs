@@ -235,6 +235,8 @@ impl Session {
             return;
         }
         self.counters.sessions += 1;
+        // It is up and talks: should it fall over again, the next attempt comes soon.
+        self.backoff.reset();
         if durable >= holding.first {
             self.outbox.push_back(Action::Acknowledge { epoch, upto: durable });
         }
@@ -274,8 +276,6 @@ impl Session {
                 stream.in_flight_bytes -= batch.bytes;
             }
         }
-        // Storing works again: only now is the collector known to be well.
-        self.backoff.reset();
         self.outbox.push_back(Action::Acknowledge { epoch, upto });
     }
 
@@ -357,7 +357,9 @@ impl Session {
 
     fn break_off(&mut self, now: Duration, reason: &str) {
         self.counters.protocol_errors += 1;
-        self.fail(now, format!("protocol error: {reason}"));
+        self.disconnect(format!("protocol error: {reason}"));
+        // A peer that does not speak the protocol will not learn it in a second.
+        self.state = State::Waiting { until: now + self.backoff.asked_wait(PROTOCOL_ERROR_WAIT) };
     }
 
     fn fail(&mut self, now: Duration, reason: String) {
@@ -385,7 +387,7 @@ impl Stream {
         // The first item of a batch may be larger than what is left of the credit, so a batch goes out only when
         // there is room for the largest finding, or nothing is in flight.
         let room = self.credit_bytes.saturating_sub(self.in_flight_bytes);
-        if room < ITEM_BYTES_MAX && !self.in_flight.is_empty() {
+        if (room < ITEM_BYTES_MAX && !self.in_flight.is_empty()) || self.in_flight.len() >= BATCHES_MAX {
             return None;
         }
         let unsent = holding.last.next().0 - self.next.0;
@@ -413,12 +415,15 @@ fn wire_bytes(item: &StoredItem) -> u64 {
 pub const BATCH_ITEMS_MAX: usize = 256;
 /// A batch is full at so many bytes.
 pub const BATCH_BYTES_MAX: u64 = 128 * 1024;
+/// Batches in flight at most, however small they are.
+pub const BATCHES_MAX: usize = 64;
 /// An item waits at most so long for company in its batch.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// No encoded finding is larger; [`crate::wire`] sees to it.
 pub const ITEM_BYTES_MAX: u64 = 64 * 1024;
 const FRAMING_BYTES: u64 = 16;
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+const PROTOCOL_ERROR_WAIT: Duration = Duration::from_secs(15);
 const READ_RETRY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -1,0 +1,491 @@
+//! Keeps what the agent learns, across restarts, and says what changed since a revision. Not the learner (that is
+//! `sensor_baseline::Learner`, run here) and not on the drain path: a thread of its own takes observations from a
+//! bounded queue and writes them once a second. It may call SQLite, threads and channels.
+//!
+//! Every changed behaviour takes the next revision, so that a reader can ask for what is later than the last one it
+//! has, in pieces of any size. A new behaviour changes at its first write; a known one whose count grew changes at
+//! most once a minute, so that a busy host does not send the same lines every second.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sensor_baseline::{
+    Action, Behaviour, Learner, LearnerCounters, LearnerLimits, Object, Observation, Seen, Subject, UnixNs,
+    Workload,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::spool::Epoch;
+use crate::uplink::control::{Chunk, LearnedMark, Revision};
+
+/// A learned behaviour with its totals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearnedRow {
+    /// What.
+    pub behaviour: Behaviour,
+    /// How often.
+    pub count: u64,
+    /// First wall-clock time, nanoseconds since the Unix epoch.
+    pub first_ns: u64,
+    /// Last wall-clock time.
+    pub last_ns: u64,
+}
+
+/// What the thread publishes after each write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LearnedState {
+    /// How far it is; `None` before the first write.
+    pub mark: Option<LearnedMark>,
+    /// Behaviours held.
+    pub behaviours: u64,
+    /// What the learner took, refused and forgot.
+    pub counters: LearnerCounters,
+    /// Why changes are not written; `None` when they are.
+    pub degraded: Option<String>,
+}
+
+/// The running store. Dropping it writes what waits and ends the thread.
+pub struct LearnedStore {
+    sender: Option<LearnedSender>,
+    reader: Option<LearnedReader>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Hands observations over. Never blocks and does no I/O.
+#[derive(Clone)]
+pub struct LearnedSender {
+    observations: Sender<Vec<Observation>>,
+    dropped_count: Arc<AtomicU64>,
+}
+
+/// Reads changes back.
+#[derive(Clone)]
+pub struct LearnedReader {
+    requests: Sender<Request>,
+    state: watch::Receiver<LearnedState>,
+}
+
+struct Request {
+    since: Revision,
+    behaviours_max: usize,
+    reply: oneshot::Sender<rusqlite::Result<Chunk>>,
+}
+
+impl LearnedStore {
+    /// Starts the thread with what `path` holds. A file that cannot be used does not stop it.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(path: &Path) -> std::io::Result<Self> {
+        let (observations, observations_in) = crossbeam_channel::bounded(QUEUE_BATCHES_MAX);
+        let (requests, requests_in) = crossbeam_channel::bounded(REQUESTS_MAX);
+        let (publish, state) = watch::channel(LearnedState::default());
+        let path = path.to_owned();
+        let thread = std::thread::Builder::new()
+            .name("learned".to_owned())
+            .spawn(move || run(&path, &observations_in, &requests_in, &publish))?;
+        Ok(Self {
+            sender: Some(LearnedSender { observations, dropped_count: Arc::default() }),
+            reader: Some(LearnedReader { requests, state }),
+            thread: Some(thread),
+        })
+    }
+
+    /// A handle to put observations in.
+    #[must_use]
+    pub fn sender(&self) -> LearnedSender {
+        self.sender.clone().expect("the sender is taken in drop only")
+    }
+
+    /// A handle to read changes.
+    #[must_use]
+    pub fn reader(&self) -> LearnedReader {
+        self.reader.clone().expect("the reader is taken in drop only")
+    }
+}
+
+impl Drop for LearnedStore {
+    fn drop(&mut self) {
+        self.sender = None;
+        self.reader = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the learning thread has panicked");
+        }
+    }
+}
+
+impl LearnedSender {
+    /// Offers observations. When the queue is full they are counted: the behaviour is learned when it recurs.
+    pub fn observe(&self, observations: Vec<Observation>) {
+        let count = observations.len() as u64;
+        if count > 0 && self.observations.try_send(observations).is_err() {
+            self.dropped_count.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Observations that the queue had no room for.
+    #[must_use]
+    pub fn dropped_count(&self) -> u64 {
+        self.dropped_count.load(Ordering::Relaxed)
+    }
+}
+
+impl LearnedReader {
+    /// The newest state, and a way to wait for the next.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<LearnedState> {
+        self.state.clone()
+    }
+
+    /// Behaviours with a later revision, in its order; `None` when they cannot be read.
+    pub async fn read(&self, since: Revision, behaviours_max: usize) -> Option<Chunk> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request { since, behaviours_max, reply }).ok()?;
+        match answer.await.ok()? {
+            Ok(chunk) => Some(chunk),
+            Err(error) => {
+                tracing::warn!("learned behaviours cannot be read: {error}");
+                None
+            }
+        }
+    }
+}
+
+fn run(
+    path: &Path,
+    observations: &Receiver<Vec<Observation>>,
+    requests: &Receiver<Request>,
+    publish: &watch::Sender<LearnedState>,
+) {
+    let mut keeper = LearnedKeeper::start(path);
+    publish.send_replace(keeper.state());
+    let mut flush_at = Instant::now() + FLUSH_INTERVAL;
+    loop {
+        let wait = flush_at.saturating_duration_since(Instant::now());
+        let open = crossbeam_channel::select! {
+            recv(observations) -> batch => batch.map(|batch| keeper.observe(&batch)).is_ok(),
+            recv(requests) -> request => request.map(|request| keeper.answer(request)).is_ok(),
+            default(wait) => true,
+        };
+        if !open || flush_at <= Instant::now() {
+            keeper.flush();
+            publish.send_if_modified(|published| {
+                let state = keeper.state();
+                let changed = *published != state;
+                *published = state;
+                changed
+            });
+            flush_at = Instant::now() + FLUSH_INTERVAL;
+        }
+        if !open {
+            return;
+        }
+    }
+}
+
+/// The store without its thread.
+struct LearnedKeeper {
+    path: PathBuf,
+    table: Option<Table>,
+    learner: Learner,
+    /// Changed, and not yet written.
+    unwritten: BTreeMap<Behaviour, Seen>,
+    /// Evictions that the table knows of.
+    evicted_written: u64,
+    degraded: Option<String>,
+}
+
+/// The file, and what is known to be in it.
+struct Table {
+    db: Connection,
+    mark: LearnedMark,
+    /// When each row last took a revision, nanoseconds since the Unix epoch.
+    written: HashMap<Behaviour, u64>,
+}
+
+impl LearnedKeeper {
+    fn start(path: &Path) -> Self {
+        let mut keeper = Self {
+            path: path.to_owned(),
+            table: None,
+            learner: Learner::new(LearnerLimits::default()),
+            unwritten: BTreeMap::new(),
+            evicted_written: 0,
+            degraded: None,
+        };
+        keeper.open();
+        keeper
+    }
+
+    fn open(&mut self) {
+        let opened = open_table(&self.path).or_else(|error| {
+            if !is_damage(&error) {
+                return Err(error);
+            }
+            tracing::error!("{}: damaged: {error}; learning starts afresh", self.path.display());
+            let _opening_again_says_why = crate::spool::set_aside(&self.path, unix_ns() / 1_000_000_000);
+            open_table(&self.path)
+        });
+        match opened {
+            Ok((table, rows)) => {
+                self.learner.restore(rows);
+                self.table = Some(table);
+                self.degraded = None;
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn observe(&mut self, batch: &[Observation]) {
+        for observation in batch {
+            // The learner counts what it refuses.
+            let _counted = self.learner.observe(observation);
+        }
+    }
+
+    fn answer(&self, request: Request) {
+        let Some(table) = &self.table else { return };
+        let _nobody_waits = request.reply.send(table.read(request.since, request.behaviours_max));
+    }
+
+    fn flush(&mut self) {
+        self.unwritten.extend(self.learner.take_changed());
+        if self.table.is_none() {
+            self.open();
+        }
+        let evicted = self.learner.counters().evicted;
+        let gone = if evicted == self.evicted_written { Vec::new() } else { self.forgotten() };
+        let Some(table) = self.table.as_mut().filter(|_| !self.unwritten.is_empty() || !gone.is_empty())
+        else {
+            return;
+        };
+        match table.write(&self.unwritten, &gone) {
+            Ok(()) => {
+                self.unwritten.clear();
+                self.evicted_written = evicted;
+                self.degraded = None;
+            }
+            Err(error) => {
+                if is_damage(&error) {
+                    self.table = None;
+                }
+                self.fail(&error);
+            }
+        }
+    }
+
+    /// What the table has and the learner has evicted.
+    fn forgotten(&self) -> Vec<Behaviour> {
+        let Some(table) = &self.table else { return Vec::new() };
+        let known: std::collections::BTreeSet<&Behaviour> =
+            self.learner.behaviours().map(|(behaviour, _)| behaviour).collect();
+        table.written.keys().filter(|behaviour| !known.contains(behaviour)).cloned().collect()
+    }
+
+    fn fail(&mut self, error: &rusqlite::Error) {
+        let reason = format!("{}: {error}", self.path.display());
+        if self.degraded.as_ref() != Some(&reason) {
+            tracing::error!("learned behaviours are kept in memory only: {reason}");
+        }
+        self.degraded = Some(reason);
+    }
+
+    fn state(&self) -> LearnedState {
+        LearnedState {
+            mark: self.table.as_ref().map(|table| table.mark),
+            behaviours: self.table.as_ref().map_or(0, |table| table.written.len() as u64),
+            counters: self.learner.counters(),
+            degraded: self.degraded.clone(),
+        }
+    }
+}
+
+impl Table {
+    /// Writes what changed and removes what is gone, in one transaction. Whoever has copies of what is gone must
+    /// forget them, so that starts a new epoch.
+    fn write(&mut self, changed: &BTreeMap<Behaviour, Seen>, gone: &[Behaviour]) -> rusqlite::Result<()> {
+        let mut mark = self.mark;
+        let now_ns = unix_ns();
+        let tx = self.db.transaction()?;
+        let mut written = Vec::with_capacity(changed.len());
+        for (behaviour, seen) in changed {
+            let [workload, subject, action, object] = key(behaviour);
+            let (count, first, last) = (sql(seen.count), sql(seen.first.0), sql(seen.last.0));
+            let revised_ns = self.written.get(behaviour).copied();
+            let is_revised = revised_ns.is_none_or(|at| now_ns.saturating_sub(at) >= REVISE_INTERVAL_NS);
+            if is_revised {
+                mark.revision.0 += 1;
+                tx.prepare_cached(UPSERT)?.execute(params![
+                    workload,
+                    subject,
+                    action,
+                    object,
+                    count,
+                    first,
+                    last,
+                    sql(mark.revision.0)
+                ])?;
+            } else {
+                tx.prepare_cached(RECOUNT)?
+                    .execute(params![workload, subject, action, object, count, last])?;
+            }
+            written.push((behaviour.clone(), if is_revised { now_ns } else { revised_ns.unwrap_or(now_ns) }));
+        }
+        for behaviour in gone {
+            tx.prepare_cached(DELETE)?.execute(key(behaviour))?;
+        }
+        if !gone.is_empty() {
+            mark.epoch = random_epoch();
+        }
+        tx.execute(
+            "UPDATE state SET epoch = ?1, revision = ?2",
+            params![mark.epoch.0, sql(mark.revision.0)],
+        )?;
+        tx.commit()?;
+        self.mark = mark;
+        self.written.extend(written);
+        for behaviour in gone {
+            self.written.remove(behaviour);
+        }
+        Ok(())
+    }
+
+    fn read(&self, since: Revision, behaviours_max: usize) -> rusqlite::Result<Chunk> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT workload, subject, action, object, count, first_ns, last_ns, revision FROM behaviours
+             WHERE revision > ?1 ORDER BY revision LIMIT ?2",
+        )?;
+        let rows_max = i64::try_from(behaviours_max).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![sql(since.0), rows_max])?;
+        let mut chunk = Chunk { mark: LearnedMark { revision: since, ..self.mark }, rows: Vec::new() };
+        while let Some(row) = rows.next()? {
+            chunk.mark.revision = Revision(unsql(row.get(7)?));
+            chunk.rows.extend(learned_row(row)?);
+        }
+        Ok(chunk)
+    }
+}
+
+fn open_table(path: &Path) -> rusqlite::Result<(Table, Vec<(Behaviour, Seen)>)> {
+    let mut db = Connection::open(path)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "NORMAL")?;
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 0 {
+        let tx = db.transaction()?;
+        tx.execute_batch(SCHEMA)?;
+        tx.execute("INSERT INTO state (epoch, revision) VALUES (?1, 0)", [random_epoch().0])?;
+        tx.commit()?;
+    }
+    let (epoch, revision) = db
+        .query_row("SELECT epoch, revision FROM state", [], |row| Ok((Epoch(row.get(0)?), row.get(1)?)))
+        .optional()?
+        .ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let mut behaviours = Vec::new();
+    let mut written = HashMap::new();
+    {
+        let mut statement =
+            db.prepare("SELECT workload, subject, action, object, count, first_ns, last_ns FROM behaviours")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let Some(row) = learned_row(row)? else { continue };
+            let (first, last) = (UnixNs(row.first_ns), UnixNs(row.last_ns));
+            written.insert(row.behaviour.clone(), row.last_ns);
+            behaviours.push((row.behaviour, Seen { count: row.count, first, last }));
+        }
+    }
+    let mark = LearnedMark { epoch, revision: Revision(unsql(revision)) };
+    Ok((Table { db, mark, written }, behaviours))
+}
+
+/// A row as a value; `None` for one whose action or object this build does not know.
+fn learned_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<LearnedRow>> {
+    let (action, object): (String, String) = (row.get(2)?, row.get(3)?);
+    let parsed = Action::parse(&action)
+        .and_then(|action| Object::parse(action, &object).ok().map(|object| (action, object)));
+    let Some((action, object)) = parsed else { return Ok(None) };
+    let behaviour =
+        Behaviour { workload: Workload(row.get(0)?), subject: Subject(row.get(1)?), action, object };
+    Ok(Some(LearnedRow {
+        behaviour,
+        count: unsql(row.get(4)?),
+        first_ns: unsql(row.get(5)?),
+        last_ns: unsql(row.get(6)?),
+    }))
+}
+
+fn key(behaviour: &Behaviour) -> [String; 4] {
+    [
+        behaviour.workload.0.clone(),
+        behaviour.subject.0.clone(),
+        behaviour.action.name().to_owned(),
+        behaviour.object.to_string(),
+    ]
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+    match error {
+        // A missing table or column, or a value of the wrong type: not our file, or not whole.
+        rusqlite::Error::SqliteFailure(cause, _) => {
+            matches!(cause.code, DatabaseCorrupt | NotADatabase | Unknown)
+        }
+        _ => true,
+    }
+}
+
+fn random_epoch() -> Epoch {
+    crate::spool::random_epoch()
+}
+
+fn unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsql(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+const REVISE_INTERVAL_NS: u64 = 60_000_000_000;
+/// Batches from the drain thread; each holds the observations of one drain.
+const QUEUE_BATCHES_MAX: usize = 256;
+const REQUESTS_MAX: usize = 4;
+
+const UPSERT: &str = "INSERT INTO behaviours
+    (workload, subject, action, object, count, first_ns, last_ns, revision) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    ON CONFLICT DO UPDATE SET count = ?5, last_ns = ?7, revision = ?8";
+const RECOUNT: &str = "UPDATE behaviours SET count = ?5, last_ns = ?6
+    WHERE workload = ?1 AND subject = ?2 AND action = ?3 AND object = ?4";
+const DELETE: &str =
+    "DELETE FROM behaviours WHERE workload = ?1 AND subject = ?2 AND action = ?3 AND object = ?4";
+
+const SCHEMA: &str = "
+PRAGMA user_version = 1;
+CREATE TABLE state (epoch BLOB NOT NULL, revision INTEGER NOT NULL) STRICT;
+CREATE TABLE behaviours (
+    workload TEXT NOT NULL,
+    subject  TEXT NOT NULL,
+    action   TEXT NOT NULL,
+    object   TEXT NOT NULL,
+    count    INTEGER NOT NULL,
+    first_ns INTEGER NOT NULL,
+    last_ns  INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    PRIMARY KEY (workload, subject, action, object)
+) STRICT;
+CREATE INDEX behaviours_by_revision ON behaviours (revision);
+";

@@ -1,0 +1,183 @@
+//! `sensor-agent run`: puts the parts together, starts their threads, and ends them in order. Not what any part does.
+//!
+//! ```text
+//! main thread    signals, and the uplink on tokio
+//! drain          kernel rings → pipeline → queues            no I/O
+//! spool          queue → spool.db, reads and acks
+//! learned        queue → learned.db, reads
+//! ```
+
+pub mod baseline_keeper;
+mod drain;
+pub mod vitals;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::{Collector, Config};
+use crate::enrich::seed;
+use crate::identity::Identity;
+use crate::kernel::{Kernel, KernelOptions, boot_to_unix_offset_ns};
+use crate::learned_store::LearnedStore;
+use crate::pipeline::{Pipeline, PipelineConfig};
+use crate::spool::{Spool, SpoolOptions};
+use crate::state_dir::StateDir;
+use crate::uplink::driver::{Target, Uplink, UplinkParts};
+use baseline_keeper::BaselineKeeper;
+use drain::Drain;
+use vitals::{DrainReports, Vitals};
+
+/// Runs the agent until it is told to end.
+///
+/// # Errors
+/// When it cannot start: configuration, state folder, identity, or the kernel side.
+pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
+    let config = Config::load(config_file)?;
+    start_log(&config.log)?;
+    let state = StateDir::open(&config.state_dir)?;
+    let identity = Identity::load(&state.identity())?;
+    let kernel = Kernel::load(&KernelOptions {
+        lifecycle_ring_bytes: config.lifecycle_ring_bytes,
+        activity_ring_bytes: config.activity_ring_bytes,
+        ..KernelOptions::default()
+    })?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
+    let spool_options = SpoolOptions { path: state.spool(), bytes_max: config.spool_bytes_max };
+    let spool = Spool::start(spool_options).context("starting the spool")?;
+    let learned = LearnedStore::start(&state.learned()).context("starting the learned store")?;
+    let (baselines, baseline, handovers) = BaselineKeeper::start(state.baseline(), state.baseline_meta());
+    let baselines = Arc::new(baselines);
+    let reports = DrainReports::default();
+    let vitals = Vitals {
+        hostname: config.hostname.clone(),
+        kernel_release: kernel_release(),
+        boot_id: boot_id(),
+        hooks: kernel.hooks().iter().map(|hook| (hook.event.to_owned(), hook.hook.clone())).collect(),
+        drain: reports.clone(),
+        spool: spool.reader(),
+        spool_sender: spool.sender(),
+        learned: learned.reader(),
+        learned_sender: learned.sender(),
+    };
+    let uplink = UplinkParts {
+        target: target(&config, &identity),
+        identity_folder: state.identity(),
+        spool: spool.reader(),
+        learned: learned.reader(),
+        baselines,
+        vitals,
+        seed: random_seed(),
+        identity,
+    };
+    let mut pipeline = Pipeline::new(PipelineConfig {
+        baseline,
+        own: Some(seed::own_identity().context("cannot read /proc/self")?),
+        boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
+        ..PipelineConfig::default()
+    });
+    // What happens during the scan is in the rings.
+    pipeline.seed(seed::scan().context("cannot scan /proc")?);
+    let is_ending = Arc::new(AtomicBool::new(false));
+    let hooks = kernel.hooks().len();
+    let drain = Drain {
+        kernel,
+        pipeline,
+        spool: spool.sender(),
+        learned: learned.sender(),
+        baselines: handovers,
+        reports,
+        hostname: config.hostname,
+        is_ending: is_ending.clone(),
+    };
+    run_parts(&runtime, drain, uplink, &is_ending, hooks)
+}
+
+/// Runs the drain thread and the uplink until a signal comes, or until capture fails.
+fn run_parts(
+    runtime: &tokio::runtime::Runtime,
+    drain: Drain,
+    uplink: UplinkParts,
+    is_ending: &AtomicBool,
+    hooks: usize,
+) -> anyhow::Result<ExitCode> {
+    let agent = uplink.identity.facts.agent_id.clone();
+    let (end, ended) = watch::channel(false);
+    let (capture_ended, mut capture_has_ended) = watch::channel(false);
+    let draining = std::thread::Builder::new()
+        .name("drain".to_owned())
+        .spawn(move || {
+            let result = drain.run();
+            capture_ended.send_replace(true);
+            result
+        })
+        .context("starting the drain thread")?;
+    println!("sensor-agent running agent={agent} hooks={hooks}");
+    std::io::stdout().flush().context("writing to standard output")?;
+    let served: anyhow::Result<()> = runtime.block_on(async {
+        let mut sigint = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+        let mut sigterm = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+        let uplink = tokio::spawn(Uplink::run(uplink, ended));
+        tokio::select! {
+            _ = sigint.recv() => {}
+            _ = sigterm.recv() => {}
+            _ = capture_has_ended.wait_for(|has_ended| *has_ended) => {}
+        }
+        is_ending.store(true, Ordering::Relaxed);
+        end.send_replace(true);
+        uplink.await.context("the uplink has panicked")
+    });
+    is_ending.store(true, Ordering::Relaxed);
+    let drained = draining.join().map_err(|_| anyhow::anyhow!("the drain thread has panicked"))?;
+    drained.context("capture has failed")?;
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn target(config: &Config, identity: &Identity) -> Target {
+    match &config.collector {
+        Collector::AsEnrolled => Target {
+            address: identity.facts.collector.clone(),
+            server_name: identity.facts.server_name.clone(),
+        },
+        Collector::At { address, server_name } => {
+            Target { address: address.clone(), server_name: server_name.clone() }
+        }
+    }
+}
+
+fn start_log(configured: &str) -> anyhow::Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(variable) => EnvFilter::try_new(&variable).with_context(|| format!("RUST_LOG: {variable:?}"))?,
+        Err(_) => EnvFilter::try_new(configured).with_context(|| format!("log: {configured:?}"))?,
+    };
+    // Somebody else may have set it in a test.
+    let _set_already =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    Ok(())
+}
+
+/// `uname -r`.
+#[must_use]
+pub fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim_end().to_owned()
+}
+
+fn boot_id() -> Vec<u8> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    uuid::Uuid::parse_str(text.trim()).map(|id| id.as_bytes().to_vec()).unwrap_or_default()
+}
+
+fn random_seed() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the kernel gives random bytes once it has booted");
+    u64::from_ne_bytes(bytes)
+}
