@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The agent's executable. Not where anything is decided: it hands over to the command line module.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sensor_agent::cli::main()
+}

@@ -1,0 +1,106 @@
+//! The command line: what each subcommand is called and takes, and its exit code. Not what they do: one file each
+//! below. It may call everything in this crate.
+
+mod capture;
+mod check;
+mod duration;
+mod finding_text;
+mod judge;
+mod learn;
+mod live;
+mod record;
+mod replay;
+mod signals;
+mod watch;
+mod watch_text;
+
+use crate::enroll::{EnrollArgs, enroll};
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Host sensor: sees every program start, TCP connection and file change, and finds what is not normal.
+#[derive(Debug, Parser)]
+#[command(name = "sensor-agent", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what this kernel can and cannot see.
+    Check(check::CheckArguments),
+    /// Print events as they happen.
+    Watch(watch::WatchArguments),
+    /// Learn a baseline from the host, or from one command.
+    Learn(learn::LearnArguments),
+    /// Judge the host, or one command, by a baseline: exit 0 when nothing was found, 2 when something was.
+    Judge(judge::JudgeArguments),
+    /// Run as a service: judge, keep findings until they are delivered, take baselines from the collector.
+    Run(RunArguments),
+    /// Get this host's identity from a collector.
+    Enroll(EnrollArgs),
+    /// Write what the kernel tells to a file.
+    Record(record::RecordArguments),
+    /// Judge a recording by a baseline, as `judge` would have.
+    Replay(replay::ReplayArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// For how long to capture, and what to run meanwhile.
+#[derive(Debug, clap::Args)]
+struct Span {
+    /// How long, for example 500ms, 60s, 5m [default: until the command ends, or interrupted].
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+    duration: Option<Duration>,
+    /// A command: only its process tree is looked at, until it ends.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Parses the arguments, runs the subcommand, and turns its result into an exit code.
+pub fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sensor-agent: {error:#}");
+            ExitCode::from(EXIT_TROUBLE)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
+        Command::Learn(arguments) => learn::run(&arguments),
+        Command::Judge(arguments) => judge::run(&arguments),
+        Command::Run(arguments) => crate::runtime::run(&arguments.config),
+        Command::Enroll(arguments) => enroll(arguments),
+        Command::Record(arguments) => record::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+    }
+}
+
+/// Reads a baseline; an error names file, line and column.
+fn read_baseline(path: &Path) -> anyhow::Result<sensor_baseline::Baseline> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    sensor_baseline::Baseline::parse(&text).map_err(|error| {
+        anyhow::anyhow!("{}:{}:{}: {}", path.display(), error.line, error.column, error.message())
+    })
+}
+
+/// Something kept the command from doing its work.
+const EXIT_TROUBLE: u8 = 1;
+/// There are findings.
+const EXIT_FINDINGS: u8 = 2;

@@ -1,0 +1,301 @@
+//! From the kernel to a consumer: one thread drains the rings, another runs the pipeline and writes. Not the pipeline.
+//! It may call `kernel`, `enrich::seed`, processes, threads and clocks.
+//!
+//! The channel between the two is bounded. When the consumer is slow the channel fills, then records stay in the
+//! rings, and only when these are full does the kernel side drop one, and counts it: there is one place of loss.
+
+use super::Span;
+use super::signals::Interrupt;
+use crate::enrich::process_table::Scope;
+use crate::enrich::seed;
+use crate::event::BootNs;
+use crate::kernel::{Counters, Kernel, KernelOptions, KindSet, boot_to_unix_offset_ns};
+use crate::recording::Start;
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use nix::time::{ClockId, clock_gettime};
+use sensor_baseline::{Workload, text};
+use sensor_event::Kind;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// Records as they came out of the rings, in causal order.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    /// Everything up to this time has been handed over, with this batch and those before it.
+    pub(super) upto: BootNs,
+}
+
+impl Batch {
+    fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Each record's bytes.
+    pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    }
+}
+
+/// What consumes records.
+pub(super) trait Consumer: Send {
+    /// Takes a batch. `false` ends the capture: nobody reads any more.
+    fn take(&mut self, batch: &Batch) -> anyhow::Result<bool>;
+    /// Nothing has come for a moment: whatever is buffered should go out.
+    fn idle(&mut self) -> anyhow::Result<bool>;
+}
+
+/// How a capture ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Of the command, if there was one and it ended.
+    pub(super) status: Option<ExitStatus>,
+    /// What the kernel side counted.
+    pub(super) counters: Counters,
+}
+
+impl Ended {
+    /// Losses by `kind/reason`.
+    pub(super) fn lost(&self) -> BTreeMap<String, u64> {
+        let losses = self.counters.losses();
+        losses.map(|(kind, reason, count)| (format!("{}/{}", kind.name(), reason.name()), count)).collect()
+    }
+}
+
+/// A loaded kernel side, with what the host looked like just after.
+pub(super) struct Capture {
+    kernel: Kernel,
+    interrupt: Interrupt,
+    is_output_diverted: bool,
+    /// What a recording begins with; what a pipeline is seeded with.
+    pub(super) start: Start,
+}
+
+impl Capture {
+    /// Attaches the programs, then scans /proc: what happens in between is in the rings.
+    pub(super) fn begin(kinds: KindSet) -> anyhow::Result<Self> {
+        let interrupt = Interrupt::install()?;
+        let kernel = Kernel::load(&KernelOptions { kinds, ..KernelOptions::default() })?;
+        let own = seed::own_identity().context("cannot read /proc/self")?;
+        let start = Start {
+            hostname: kernel_word("hostname")?,
+            kernel_release: kernel_word("osrelease")?,
+            boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
+            own: Some((own.pid, own.start_time_ns)),
+            seed: seed::scan().context("cannot scan /proc")?,
+        };
+        Ok(Self { kernel, interrupt, start, is_output_diverted: false })
+    }
+
+    /// Sends the command's standard output to stderr: stdout is for findings.
+    pub(super) const fn with_command_output_on_stderr(mut self, is_output_diverted: bool) -> Self {
+        self.is_output_diverted = is_output_diverted;
+        self
+    }
+
+    /// Runs until the command ends, the time is up, a signal comes, or the consumer has enough.
+    pub(super) fn run(mut self, span: &Span, consumer: &mut dyn Consumer) -> anyhow::Result<Ended> {
+        let (sender, receiver) = crossbeam_channel::bounded(BATCHES_MAX);
+        let result = std::thread::scope(|scope| {
+            let consuming = std::thread::Builder::new()
+                .name("pipeline".to_owned())
+                .spawn_scoped(scope, move || consume(&receiver, consumer))
+                .context("cannot start the pipeline's thread")?;
+            let drained = self.drain(span, sender);
+            let consumed = consuming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            consumed.and(drained)
+        });
+        let status = result?;
+        Ok(Ended { status, counters: self.kernel.counters()? })
+    }
+
+    fn drain(&mut self, span: &Span, sender: Sender<Batch>) -> anyhow::Result<Option<ExitStatus>> {
+        let mut command = spawn(&span.command, self.is_output_diverted)?;
+        let deadline = span.duration.map(|duration| Instant::now() + duration);
+        let mut losses = LossReport::default();
+        let mut ending = None;
+        loop {
+            let upto = boot_now();
+            let mut batch = Batch::default();
+            let mut latest = 0;
+            let drained = self.kernel.drain(DRAIN_INTERVAL, DRAIN_RECORDS_MAX, &mut |record| {
+                latest = record_time(record).max(latest);
+                batch.push(record);
+            })?;
+            batch.upto = if drained.is_empty { upto } else { BootNs(latest) };
+            if !send(&sender, batch, &self.interrupt) {
+                break;
+            }
+            losses.report(&self.kernel)?;
+            if let Some(command) = &mut command {
+                command.poll()?;
+            }
+            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline)
+                || self.interrupt.is_set()
+                || command.as_ref().is_some_and(|command| command.status.is_some());
+            match ending {
+                None if is_over => ending = Some(boot_now().0),
+                // Everything from before the end has been handed over.
+                Some(end) if drained.is_empty || latest > end => break,
+                _ => {}
+            }
+        }
+        losses.report_now(&self.kernel)?;
+        Ok(command.and_then(Command::finish))
+    }
+}
+
+/// The command as a workload: its base name.
+pub(super) fn command_scope(command: &[OsString]) -> Scope {
+    match command.first() {
+        Some(program) => {
+            let name = Path::new(program).file_name().unwrap_or(OsStr::new("command"));
+            Scope::Command(Workload(format!("command:{}", text::escape(name.as_bytes()))))
+        }
+        None => Scope::Host,
+    }
+}
+
+/// Prints what the kernel side saw, by kind.
+pub(super) fn print_totals(counters: &Counters) {
+    for kind in Kind::ALL {
+        let (seen, submitted) = (counters.seen(kind), counters.submitted(kind));
+        if seen > 0 {
+            let lost = seen.saturating_sub(submitted);
+            eprintln!("total kind={} seen={seen} delivered={submitted} lost={lost}", kind.name());
+        }
+    }
+}
+
+fn consume(receiver: &Receiver<Batch>, consumer: &mut dyn Consumer) -> anyhow::Result<()> {
+    loop {
+        let is_wanted = match receiver.recv_timeout(IDLE_INTERVAL) {
+            Ok(batch) => consumer.take(&batch)? && (!receiver.is_empty() || consumer.idle()?),
+            Err(RecvTimeoutError::Timeout) => consumer.idle()?,
+            Err(RecvTimeoutError::Disconnected) => return consumer.idle().map(|_| ()),
+        };
+        if !is_wanted {
+            return Ok(());
+        }
+    }
+}
+
+/// Hands a batch over, waiting for room. `false` when the consumer is gone, or stuck while we should end.
+fn send(sender: &Sender<Batch>, mut batch: Batch, interrupt: &Interrupt) -> bool {
+    let mut interrupted_since = None;
+    loop {
+        match sender.send_timeout(batch, IDLE_INTERVAL) {
+            Ok(()) => return true,
+            Err(SendTimeoutError::Disconnected(_)) => return false,
+            Err(SendTimeoutError::Timeout(unsent)) => batch = unsent,
+        }
+        if interrupt.is_set() && interrupted_since.get_or_insert_with(Instant::now).elapsed() > STUCK_MAX {
+            eprintln!("sensor-agent: output is stuck: records that were read are not printed");
+            return false;
+        }
+    }
+}
+
+/// A command that was started.
+struct Command {
+    child: Child,
+    status: Option<ExitStatus>,
+}
+
+impl Command {
+    fn poll(&mut self) -> anyhow::Result<()> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().context("cannot wait for the command")?;
+        }
+        Ok(())
+    }
+
+    /// Ends it when it still runs: the capture was cut short.
+    fn finish(self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+            // Fails only when it has just ended, which is what is wanted.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            eprintln!("sensor-agent: the command had not ended and was told to (SIGTERM)");
+        }
+        self.status
+    }
+}
+
+fn spawn(command: &[OsString], is_output_diverted: bool) -> anyhow::Result<Option<Command>> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+    let mut builder = std::process::Command::new(program);
+    if is_output_diverted {
+        let stderr = std::io::stderr().as_fd().try_clone_to_owned().context("cannot copy stderr")?;
+        builder.stdout(stderr);
+    }
+    let child = builder
+        .args(arguments)
+        .spawn()
+        .with_context(|| format!("cannot start {}", text::escape(program.as_bytes())))?;
+    Ok(Some(Command { child, status: None }))
+}
+
+/// Tells of losses when they grow, at most once a second.
+#[derive(Default)]
+struct LossReport {
+    last: Option<Instant>,
+    reported: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+impl LossReport {
+    fn report(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        if self.last.is_some_and(|last| last.elapsed() < LOSS_INTERVAL) {
+            return Ok(());
+        }
+        self.last = Some(Instant::now());
+        self.report_now(kernel)
+    }
+
+    fn report_now(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        for (kind, reason, count) in kernel.counters()?.losses() {
+            let reported = self.reported.entry((kind.name(), reason.name())).or_default();
+            if count > *reported {
+                *reported = count;
+                eprintln!("lost kind={} reason={} count={count}", kind.name(), reason.name());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn kernel_word(name: &str) -> anyhow::Result<String> {
+    let path = format!("/proc/sys/kernel/{name}");
+    let word = std::fs::read(&path).with_context(|| format!("cannot read {path}"))?;
+    Ok(text::escape(word.trim_ascii()))
+}
+
+fn record_time(record: &[u8]) -> u64 {
+    let time = record.get(TIME_AT..TIME_AT + 8).and_then(|bytes| bytes.try_into().ok());
+    time.map_or(0, u64::from_ne_bytes)
+}
+
+fn boot_now() -> BootNs {
+    BootNs(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64))
+}
+
+/// Where a record's header has its time.
+const TIME_AT: usize = std::mem::offset_of!(sensor_event::Header, time_ns);
+/// Longest time a record stays in a ring unread.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(25);
+const DRAIN_RECORDS_MAX: usize = 2_048;
+/// Batches between the two threads: with full ones some 60 MB of ordinary records.
+const BATCHES_MAX: usize = 64;
+const IDLE_INTERVAL: Duration = Duration::from_millis(100);
+const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a stuck consumer may hold up the end.
+const STUCK_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,151 @@
+//! A finding as a block for people and as a JSON object. Not its wire form. It may call `finding` and the baseline
+//! crate's types. The JSON has the fields of the collector's, and `count`.
+
+use super::watch_text::time_text;
+use crate::finding::{Finding, ProcessFacts, Reason};
+use sensor_baseline::ATTACK_VERSION;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// The JSON object, newline included.
+pub(super) fn json_line(finding: &Finding, count: u64, hostname: &str) -> String {
+    let object = FindingObject {
+        time_unix_ns: finding.time.0,
+        severity: finding.severity.name(),
+        reason: finding.reason.name(),
+        workload: &finding.behaviour.workload.0,
+        subject: &finding.behaviour.subject.0,
+        action: finding.behaviour.action.name(),
+        object: finding.behaviour.object.to_string(),
+        process: ProcessObject::from(&finding.process),
+        ancestors: finding.ancestors.iter().map(ProcessObject::from).collect(),
+        floor_rule: match finding.reason {
+            Reason::Floor(rule) => Some(RuleObject {
+                id: rule.id,
+                title: rule.title,
+                techniques: rule.techniques,
+                attack_version: ATTACK_VERSION,
+            }),
+            Reason::Novel | Reason::Denied => None,
+        },
+        explanation: ExplanationObject {
+            summary: &finding.explanation.summary,
+            nearest: &finding.explanation.nearest,
+            edit: &finding.explanation.edit,
+        },
+        tier: finding.tier,
+        object_from_caller: finding.object_from_caller,
+        baseline_version: finding.baseline_version,
+        hostname,
+        count,
+    };
+    serde_json::to_string(&object).expect("strings, numbers and lists are JSON") + "\n"
+}
+
+/// The block, newline included.
+pub(super) fn block(finding: &Finding, count: u64) -> String {
+    let mut text = String::new();
+    let behaviour = &finding.behaviour;
+    let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
+    let mut line = |name: &str, value: &str| {
+        writeln!(text, "  {name:<9} {value}").expect("writing to memory does not fail");
+    };
+    line("time", &format!("{}, {times}", time_text(finding.time.0)));
+    line("process", &process_text(&finding.process));
+    for (index, ancestor) in finding.ancestors.iter().enumerate() {
+        line(if index == 0 { "parent" } else { "" }, &process_text(ancestor));
+    }
+    line("workload", &behaviour.workload.0);
+    line("subject", &behaviour.subject.0);
+    let caller = if finding.object_from_caller { " (the caller's word)" } else { "" };
+    line("object", &format!("{} {}{caller}", behaviour.action, behaviour.object));
+    match finding.reason {
+        Reason::Floor(rule) => {
+            line("reason", &format!("floor rule {}: {}", rule.id, rule.title));
+            line("ATT&CK", &format!("{} (version {ATTACK_VERSION})", rule.techniques.join(", ")));
+        }
+        Reason::Novel | Reason::Denied => line("reason", finding.reason.name()),
+    }
+    line("why", &finding.explanation.summary);
+    for (index, nearest) in finding.explanation.nearest.iter().enumerate() {
+        line(if index == 0 { "nearest" } else { "" }, nearest);
+    }
+    if !finding.explanation.edit.is_empty() {
+        for (index, edit) in finding.explanation.edit.lines().enumerate() {
+            line(if index == 0 { "edit" } else { "" }, edit);
+        }
+    }
+    format!("[{}] {behaviour}\n{text}", finding.severity.name())
+}
+
+fn process_text(process: &ProcessFacts) -> String {
+    let name = if process.exe.is_empty() { format!("({})", process.comm) } else { process.exe.clone() };
+    let arguments =
+        if process.argv.is_empty() { String::new() } else { format!(" [{}]", process.argv.join(" ")) };
+    format!("{} {name} uid={}{arguments}", process.pid, process.uid)
+}
+
+#[derive(Serialize)]
+struct FindingObject<'a> {
+    time_unix_ns: u64,
+    severity: &'static str,
+    reason: &'static str,
+    workload: &'a str,
+    subject: &'a str,
+    action: &'static str,
+    object: String,
+    process: ProcessObject<'a>,
+    ancestors: Vec<ProcessObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    floor_rule: Option<RuleObject>,
+    explanation: ExplanationObject<'a>,
+    tier: &'static str,
+    object_from_caller: bool,
+    baseline_version: u64,
+    hostname: &'a str,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct ProcessObject<'a> {
+    pid: u32,
+    start_time_ns: u64,
+    exe: &'a str,
+    argv: &'a [String],
+    cwd: &'a str,
+    uid: u32,
+    euid: u32,
+    comm: &'a str,
+    cgroup: &'a str,
+}
+
+impl<'a> From<&'a ProcessFacts> for ProcessObject<'a> {
+    fn from(facts: &'a ProcessFacts) -> Self {
+        Self {
+            pid: facts.pid,
+            start_time_ns: facts.start_time_ns,
+            exe: &facts.exe,
+            argv: &facts.argv,
+            cwd: &facts.cwd,
+            uid: facts.uid,
+            euid: facts.euid,
+            comm: &facts.comm,
+            cgroup: &facts.cgroup,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct RuleObject {
+    id: &'static str,
+    title: &'static str,
+    techniques: &'static [&'static str],
+    attack_version: &'static str,
+}
+
+#[derive(Serialize)]
+struct ExplanationObject<'a> {
+    summary: &'a str,
+    nearest: &'a [String],
+    edit: &'a str,
+}

@@ -1,0 +1,192 @@
+//! `judge`: what the host, or one command, does that its baseline does not allow. Not the judging. It may call the
+//! sibling modules, `pipeline` and the baseline crate.
+
+use super::capture::{Batch, Capture, Consumer, Ended, command_scope, print_totals};
+use super::live::{Wish, feed, pipeline, print_troubles};
+use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
+use crate::enrich::process_table::Scope;
+use crate::finding::Finding;
+use crate::kernel::KindSet;
+use crate::pipeline::{Output, Pipeline};
+use anyhow::Context as _;
+use sensor_baseline::{Baseline, Behaviour, Verdict, Workload};
+use std::collections::{BTreeSet, HashMap};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct JudgeArguments {
+    /// The baseline to judge by.
+    #[arg(long, value_name = "FILE")]
+    baseline: PathBuf,
+    /// Print one JSON object per finding; the command's output then goes to stderr.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    span: Span,
+}
+
+pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
+    let baseline = read_baseline(&arguments.baseline)?;
+    let scope = command_scope(&arguments.span.command);
+    check_armed(&baseline, &scope, &arguments.baseline)?;
+    let capture = Capture::begin(KindSet::ALL)?.with_command_output_on_stderr(arguments.json);
+    let hostname = capture.start.hostname.clone();
+    let wish = Wish { baseline: Some(baseline), scope, emit_events: false };
+    let mut judge = Judge {
+        pipeline: pipeline(&capture.start, wish),
+        output: Output::default(),
+        verdicts: Verdicts::default(),
+        is_told_live: arguments.span.command.is_empty(),
+    };
+    eprintln!("judging");
+    let ended = capture.run(&arguments.span, &mut judge)?;
+    if arguments.span.command.is_empty() {
+        print_totals(&ended.counters);
+    }
+    print_troubles(&judge.pipeline);
+    judge.verdicts.print_unarmed();
+    judge.verdicts.print(arguments.json, &hostname)?;
+    let is_troubled = !arguments.span.command.is_empty() && command_trouble(&ended, &judge.pipeline);
+    Ok(match judge.verdicts.is_empty() {
+        false => ExitCode::from(EXIT_FINDINGS),
+        true if is_troubled => ExitCode::from(EXIT_TROUBLE),
+        true => ExitCode::SUCCESS,
+    })
+}
+
+/// A command that the baseline does not list would pass unjudged: better to say so before it runs.
+fn check_armed(baseline: &Baseline, scope: &Scope, path: &std::path::Path) -> anyhow::Result<()> {
+    match scope {
+        Scope::Command(workload) if !baseline.is_armed(workload) => {
+            anyhow::bail!(
+                "{}: does not list the workload {workload}: nothing would be judged",
+                path.display()
+            )
+        }
+        Scope::Command(_) | Scope::Host => Ok(()),
+    }
+}
+
+/// Says what kept a quiet gate from meaning that nothing happened.
+pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
+    let running = pipeline.running_in_scope();
+    if running > 0 {
+        eprintln!(
+            "sensor-agent: {running} processes that the command started still run and are not followed"
+        );
+    }
+    let lost = ended.counters.lost_total();
+    if lost > 0 {
+        eprintln!("sensor-agent: {lost} records were lost: something may have gone unseen");
+    }
+    let has_failed = match ended.status {
+        Some(status) if status.success() => false,
+        Some(status) => {
+            eprintln!("sensor-agent: the command failed: {status}");
+            true
+        }
+        None => {
+            eprintln!("sensor-agent: the command did not end by itself");
+            true
+        }
+    };
+    has_failed || lost > 0
+}
+
+struct Judge {
+    pipeline: Pipeline,
+    output: Output,
+    verdicts: Verdicts,
+    is_told_live: bool,
+}
+
+impl Consumer for Judge {
+    fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
+        feed(&mut self.pipeline, batch, &mut self.output);
+        if self.is_told_live {
+            for finding in &self.output.findings {
+                eprintln!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
+            }
+        }
+        self.verdicts.add(&mut self.output);
+        Ok(true)
+    }
+
+    fn idle(&mut self) -> anyhow::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// Findings, each once, with how often its behaviour was seen.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    findings: Vec<Finding>,
+    counts: HashMap<(Behaviour, &'static str), u64>,
+    unarmed: BTreeSet<Workload>,
+}
+
+impl Verdicts {
+    /// Takes a pipeline's output.
+    pub(super) fn add(&mut self, output: &mut Output) {
+        for (observation, verdict) in output.observations.drain(..) {
+            match verdict_reason(&verdict) {
+                Some(reason) => *self.counts.entry((observation.behaviour, reason)).or_default() += 1,
+                None if verdict == Verdict::Learning && self.unarmed.len() < UNARMED_MAX => {
+                    self.unarmed.insert(observation.behaviour.workload);
+                }
+                None => {}
+            }
+        }
+        self.findings.append(&mut output.findings);
+    }
+
+    /// Whether nothing was found.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// 0 for no findings, 2 for some.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        if self.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FINDINGS) }
+    }
+
+    /// Prints every finding to stdout, and how many there are to stderr.
+    pub(super) fn print(&self, json: bool, hostname: &str) -> anyhow::Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        for finding in &self.findings {
+            let key = (finding.behaviour.clone(), finding.reason.name());
+            let count = self.counts.get(&key).copied().unwrap_or(1);
+            let text = if json {
+                finding_text::json_line(finding, count, hostname)
+            } else {
+                finding_text::block(finding, count) + "\n"
+            };
+            stdout.write_all(text.as_bytes()).context("cannot write to stdout")?;
+        }
+        stdout.flush().context("cannot write to stdout")?;
+        eprintln!("{} findings", self.findings.len());
+        Ok(())
+    }
+
+    /// Says which workloads went unjudged.
+    pub(super) fn print_unarmed(&self) {
+        if !self.unarmed.is_empty() {
+            let names: Vec<_> = self.unarmed.iter().map(ToString::to_string).collect();
+            eprintln!("not judged, the baseline does not list: {}", names.join(", "));
+        }
+    }
+}
+
+const fn verdict_reason(verdict: &Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Allowed | Verdict::Learning => None,
+        Verdict::Novel => Some("novel"),
+        Verdict::Floor(_) => Some("floor"),
+        Verdict::Denied => Some("denied"),
+    }
+}
+
+/// Workloads named at most.
+const UNARMED_MAX: usize = 64;

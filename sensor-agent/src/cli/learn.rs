@@ -1,0 +1,101 @@
+//! `learn`: a baseline from what the host, or one command, does. Not the learning. It may call the sibling modules,
+//! `pipeline` and the baseline crate.
+
+use super::Span;
+use super::capture::{Batch, Capture, Consumer, command_scope, print_totals};
+use super::judge::command_trouble;
+use super::live::{Wish, feed, pipeline, print_troubles};
+use crate::kernel::KindSet;
+use crate::pipeline::{Output, Pipeline};
+use anyhow::Context as _;
+use sensor_baseline::{Learned, Learner, LearnerLimits, Verdict};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LearnArguments {
+    /// The file to write; one that is there is replaced.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Name of the fleet that the baseline is for.
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    fleet: String,
+    #[command(flatten)]
+    span: Span,
+}
+
+pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
+    let is_command = !arguments.span.command.is_empty();
+    let capture = Capture::begin(KindSet::ALL)?;
+    let wish = Wish { baseline: None, scope: command_scope(&arguments.span.command), emit_events: false };
+    let mut student = Student {
+        pipeline: pipeline(&capture.start, wish),
+        output: Output::default(),
+        learner: Learner::new(LearnerLimits::default()),
+        refused: 0,
+        floor: 0,
+    };
+    eprintln!("learning");
+    let ended = capture.run(&arguments.span, &mut student)?;
+    if !is_command {
+        print_totals(&ended.counters);
+    }
+    print_troubles(&student.pipeline);
+    let is_troubled = is_command && command_trouble(&ended, &student.pipeline);
+    let baseline = student.learner.to_baseline(&arguments.fleet);
+    write_whole(&arguments.output, &baseline.to_yaml())
+        .with_context(|| format!("cannot write {}", arguments.output.display()))?;
+    let count = student.learner.behaviours().count();
+    eprintln!("learned {count} behaviours into {}", arguments.output.display());
+    for (what, count) in [("floor rules fired, never learned", student.floor), ("refused", student.refused)] {
+        if count > 0 {
+            eprintln!("not learned: {count} observations ({what})");
+        }
+    }
+    Ok(if is_troubled { ExitCode::from(super::EXIT_TROUBLE) } else { ExitCode::SUCCESS })
+}
+
+struct Student {
+    pipeline: Pipeline,
+    output: Output,
+    learner: Learner,
+    refused: u64,
+    floor: u64,
+}
+
+impl Consumer for Student {
+    fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
+        feed(&mut self.pipeline, batch, &mut self.output);
+        for finding in &self.output.findings {
+            eprintln!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
+        }
+        for (observation, verdict) in &self.output.observations {
+            if matches!(verdict, Verdict::Floor(_)) {
+                self.floor += 1;
+            } else if let Learned::Refused(_) = self.learner.observe(observation) {
+                self.refused += 1;
+            }
+        }
+        Ok(true)
+    }
+
+    fn idle(&mut self) -> anyhow::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// Replaces the file in one step: nobody reads half a baseline.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = path.with_file_name(name);
+    let written = std::fs::File::create(&new).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&new, path)).inspect_err(|_| {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_file(&new);
+    })
+}

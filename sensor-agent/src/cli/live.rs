@@ -1,0 +1,64 @@
+//! The parts that `watch`, `learn` and `judge` share: a pipeline fed from batches. Not the capture. It may call
+//! `pipeline` and `recording` (start).
+
+use super::capture::Batch;
+use crate::enrich::process_table::Scope;
+use crate::event::Identity;
+use crate::pipeline::{Output, Pipeline, PipelineConfig};
+use crate::recording::Start;
+use sensor_baseline::Baseline;
+
+/// What a subcommand wants of its pipeline.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) baseline: Option<Baseline>,
+    pub(super) scope: Scope,
+    pub(super) emit_events: bool,
+}
+
+/// A pipeline for this host, seeded.
+pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
+    let own: Option<Identity> = start.own_identity();
+    let mut pipeline = Pipeline::new(PipelineConfig {
+        baseline: wish.baseline,
+        scope: wish.scope,
+        own,
+        boot_to_unix_offset_ns: start.boot_to_unix_offset_ns,
+        emit_events: wish.emit_events,
+        // These subcommands count repetitions themselves and tell each finding once.
+        repeat_ns: u64::MAX,
+    });
+    pipeline.seed(start.seed.clone());
+    pipeline
+}
+
+/// Feeds a batch, then lets time pass up to where the batch ends.
+pub(super) fn feed(pipeline: &mut Pipeline, batch: &Batch, output: &mut Output) {
+    output.clear();
+    for record in batch.records() {
+        pipeline.handle(record, output);
+    }
+    pipeline.tick(batch.upto, output);
+}
+
+/// Tells what went wrong on the way, if anything did.
+pub(super) fn print_troubles(pipeline: &Pipeline) {
+    let counters = pipeline.counters();
+    for name in TROUBLES {
+        if let Some(count) = counters.get(name).filter(|count| **count > 0) {
+            eprintln!("counted {name}={count}");
+        }
+    }
+}
+
+/// Counters that an operator should see when they are not zero.
+const TROUBLES: [&str; 8] = [
+    "records_undecodable",
+    "records_unknown_kind",
+    "observations_of_unknown",
+    "processes_unknown",
+    "processes_evicted",
+    "exits_repeated",
+    "cgroups_evicted",
+    "fresh_files_evicted",
+];

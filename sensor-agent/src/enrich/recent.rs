@@ -1,0 +1,128 @@
+//! A map that forgets: bounded in entries and in age, oldest first. Not a cache with a policy. It may call `event`
+//! (time) only.
+
+use crate::event::BootNs;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+/// Entries of the last while. The time of an entry is when it was last put.
+#[derive(Debug)]
+pub struct Recent<K, V> {
+    entries: HashMap<K, (u64, BootNs, V)>,
+    order: VecDeque<(u64, BootNs, K)>,
+    entries_max: usize,
+    age_ns_max: u64,
+    ticket: u64,
+    evicted_count: u64,
+}
+
+impl<K: Clone + Eq + Hash, V> Recent<K, V> {
+    /// Empty, with its bounds.
+    #[must_use]
+    pub fn new(entries_max: usize, age_ns_max: u64) -> Self {
+        let (entries, order) = (HashMap::new(), VecDeque::new());
+        Self { entries, order, entries_max, age_ns_max, ticket: 0, evicted_count: 0 }
+    }
+
+    /// Remembers `value` from `now` on; the oldest entry goes, counted, when there is no room.
+    pub fn put(&mut self, key: K, value: V, now: BootNs) {
+        self.expire(now);
+        self.ticket += 1;
+        self.order.push_back((self.ticket, now, key.clone()));
+        self.entries.insert(key, (self.ticket, now, value));
+        while self.entries.len() > self.entries_max {
+            if self.pop_front() {
+                self.evicted_count += 1;
+            }
+        }
+        // Keys that are put again and again leave stale positions behind: they stay within twice the bound.
+        if self.order.len() > 2 * self.entries_max {
+            let entries = &self.entries;
+            self.order.retain(|(ticket, _, key)| entries.get(key).is_some_and(|entry| entry.0 == *ticket));
+        }
+    }
+
+    /// The value, unless it is too old at `now`.
+    #[must_use]
+    pub fn find(&self, key: &K, now: BootNs) -> Option<&V> {
+        let (_, time, value) = self.entries.get(key)?;
+        (now <= time.after(self.age_ns_max)).then_some(value)
+    }
+
+    /// Forgets a key.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.entries.remove(key).map(|(_, _, value)| value)
+    }
+
+    /// Entries that went before their time.
+    #[must_use]
+    pub const fn evicted_count(&self) -> u64 {
+        self.evicted_count
+    }
+
+    /// Entries held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn expire(&mut self, now: BootNs) {
+        while self.order.front().is_some_and(|(_, time, _)| now > time.after(self.age_ns_max)) {
+            self.pop_front();
+        }
+    }
+
+    /// Drops the oldest position; whether an entry went with it.
+    fn pop_front(&mut self) -> bool {
+        let Some((ticket, _, key)) = self.order.pop_front() else { return false };
+        let is_current = self.entries.get(&key).is_some_and(|entry| entry.0 == ticket);
+        is_current && self.entries.remove(&key).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn entries_age_and_are_renewed() {
+        let mut recent = Recent::new(8, 10);
+        recent.put("a", 1, BootNs(0));
+        assert_eq!(recent.find(&"a", BootNs(10)), Some(&1));
+        assert_eq!(recent.find(&"a", BootNs(11)), None);
+        recent.put("a", 2, BootNs(8));
+        recent.put("b", 3, BootNs(12));
+        assert_eq!(recent.find(&"a", BootNs(18)), Some(&2));
+    }
+
+    #[test]
+    fn the_oldest_goes_when_full_and_is_counted() {
+        let mut recent = Recent::new(2, 100);
+        for (key, time) in [("a", 0), ("b", 1), ("a", 2), ("c", 3)] {
+            recent.put(key, (), BootNs(time));
+        }
+        assert_eq!(recent.find(&"b", BootNs(3)), None);
+        assert!(recent.find(&"a", BootNs(3)).is_some());
+        assert_eq!(recent.evicted_count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn never_exceeds_its_bounds(keys in proptest::collection::vec(0u8..12, 0..300)) {
+            let mut recent = Recent::new(4, 20);
+            for (time, key) in keys.into_iter().enumerate() {
+                recent.put(key, time, BootNs(time as u64));
+                prop_assert!(recent.len() <= 4);
+                prop_assert!(recent.order.len() <= 8);
+                prop_assert_eq!(recent.find(&key, BootNs(time as u64)), Some(&time));
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Which program a process acts as: its own, or the one that started it through shells and tools. Not the process
+//! table. It may call nothing but `event`.
+//!
+//! The subject is carried along with the process: a fork keeps it, an exec of a program that stands for itself
+//! replaces it, an exec of a *transparent* one (a shell, a core utility, an interpreter without a script) keeps it.
+//! So it does not matter whether a shell forks for its last command or executes it in place, and a parent that has
+//! ended still counts. Where a workload begins with a transparent program, that program is the subject.
+
+use crate::event::{Exec, path};
+use sensor_baseline::text::unescape;
+use std::sync::Arc;
+
+/// A program in memory: what one exec put there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The mapped file; empty when unknown.
+    pub exe: String,
+    /// Arguments.
+    pub argv: Vec<String>,
+    /// The script that an interpreter runs, absolute.
+    pub script: Option<String>,
+    /// Working directory at exec.
+    pub cwd: String,
+}
+
+impl Image {
+    /// What an exec record put in memory.
+    #[must_use]
+    pub fn of_exec(exec: &Exec) -> Self {
+        let script = exec.is_script().then(|| exec.filename_absolute.clone());
+        Self::new(exec.exe.text.clone(), exec.argv.clone(), exec.cwd.text.clone(), script)
+    }
+
+    /// From parts; looks for a script among the arguments of an interpreter unless one is given.
+    #[must_use]
+    pub fn new(exe: String, argv: Vec<String>, cwd: String, script: Option<String>) -> Self {
+        let script = script.or_else(|| script_argument(&exe, &argv, &cwd));
+        Self { exe, argv, script, cwd }
+    }
+
+    /// A kernel thread's.
+    #[must_use]
+    pub fn kernel() -> Self {
+        Self { exe: KERNEL.to_owned(), ..Self::default() }
+    }
+
+    /// Whether nothing is known of it.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.exe.is_empty()
+    }
+
+    /// The program's name as a subject: the script, the busybox applet, or the file.
+    #[must_use]
+    pub fn program(&self) -> String {
+        match (&self.script, self.applet()) {
+            (Some(script), _) => script.clone(),
+            (None, Some(applet)) => format!("{}:{applet}", self.exe),
+            (None, None) => self.exe.clone(),
+        }
+    }
+
+    /// Whether the program stands for whoever started it.
+    #[must_use]
+    pub fn is_transparent(&self) -> bool {
+        if self.script.is_some() {
+            return false;
+        }
+        let name = self.applet().unwrap_or_else(|| base_name(&self.exe));
+        SHELLS.contains(&name) || CORE_UTILITIES.contains(&name) || interpreter(name).is_some()
+    }
+
+    /// Whether it is a shell, with or without a script.
+    #[must_use]
+    pub fn is_shell(&self) -> bool {
+        SHELLS.contains(&self.applet().unwrap_or_else(|| base_name(&self.exe)))
+    }
+
+    fn applet(&self) -> Option<&str> {
+        let is_multi_call = MULTI_CALL.contains(&base_name(&self.exe));
+        let name = self.argv.first().map(|name| base_name(name).trim_start_matches('-'))?;
+        if !is_multi_call {
+            return None;
+        }
+        // `busybox sh`: the applet is the first argument.
+        match name {
+            "busybox" | "toybox" => self.argv.get(1).map(|name| base_name(name)),
+            applet => Some(applet),
+        }
+    }
+}
+
+/// Who a process acts as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// The subject's text.
+    pub subject: Arc<str>,
+    /// Whether a shell runs, or ran, between the subject and the process, or is the process.
+    pub through_shell: bool,
+    /// Whether the subject is a program, and not only the short name of one that nothing told of.
+    pub is_known: bool,
+}
+
+impl Lineage {
+    /// Of a process with which a workload begins.
+    #[must_use]
+    pub fn begin(image: &Image, comm: &str) -> Self {
+        let subject = if image.is_unknown() { format!("({comm})") } else { image.program() };
+        Self { subject: Arc::from(subject), through_shell: image.is_shell(), is_known: !image.is_unknown() }
+    }
+
+    /// After the process executed `image`.
+    #[must_use]
+    pub fn after_exec(&self, image: &Image) -> Self {
+        let is_kept = self.is_known && image.is_transparent();
+        let subject = if is_kept { Arc::clone(&self.subject) } else { Arc::from(image.program()) };
+        let through_shell = image.is_shell() || (is_kept && self.through_shell);
+        Self { subject, through_shell, is_known: true }
+    }
+}
+
+/// Text that stands for the kernel as a program.
+pub const KERNEL: &str = "[kernel]";
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The script an interpreter was given as an argument: the first one that is no option.
+fn script_argument(exe: &str, argv: &[String], cwd: &str) -> Option<String> {
+    let name = base_name(exe);
+    let interpreter = interpreter(name).or_else(|| SHELLS.contains(&name).then_some(&SHELL_OPTIONS))?;
+    let mut arguments = argv.iter().skip(1);
+    while let Some(argument) = arguments.next() {
+        let Some(option) = argument.strip_prefix('-') else {
+            let (base, script) = (unescape(cwd).ok()?, unescape(argument).ok()?);
+            return Some(path::absolute(&base, &script));
+        };
+        let is_long = option.starts_with('-');
+        if option.is_empty() || (!is_long && option.contains(interpreter.inline)) {
+            return None;
+        }
+        if !is_long && option.ends_with(interpreter.valued) {
+            arguments.next();
+        }
+    }
+    None
+}
+
+fn interpreter(name: &str) -> Option<&'static Interpreter> {
+    // python3, python3.13, perl5.40.1, ruby3.3: the version is not part of the name.
+    let stem = name.trim_end_matches(|ch: char| ch.is_ascii_digit() || ch == '.');
+    INTERPRETERS.iter().find(|known| known.name == stem)
+}
+
+struct Interpreter {
+    name: &'static str,
+    /// Option letters after which the program text is not a file.
+    inline: &'static [char],
+    /// Option letters that take the next argument.
+    valued: &'static [char],
+}
+
+const SHELL_OPTIONS: Interpreter = Interpreter { name: "sh", inline: &['c', 's'], valued: &['o', 'O'] };
+
+/// Programs that run the text of a file given to them.
+const INTERPRETERS: [Interpreter; 8] = [
+    Interpreter { name: "python", inline: &['c', 'm'], valued: &['W', 'X', 'Q'] },
+    Interpreter { name: "perl", inline: &['e', 'E'], valued: &['I'] },
+    Interpreter { name: "ruby", inline: &['e'], valued: &['I', 'r'] },
+    Interpreter { name: "php", inline: &['r'], valued: &['c', 'd'] },
+    Interpreter { name: "node", inline: &['e', 'p'], valued: &['r'] },
+    Interpreter { name: "nodejs", inline: &['e', 'p'], valued: &['r'] },
+    Interpreter { name: "lua", inline: &['e'], valued: &['l'] },
+    Interpreter { name: "tclsh", inline: &[], valued: &[] },
+];
+
+/// Command interpreters people and programs type into.
+const SHELLS: [&str; 12] =
+    ["sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "fish", "csh", "tcsh", "rbash", "rzsh"];
+
+/// One file, many programs, told apart by the name they are called by.
+const MULTI_CALL: [&str; 3] = ["busybox", "toybox", "busybox.static"];
+
+/// Small tools that act for whoever calls them. A program that reaches the network or runs others with rights of its
+/// own (curl, wget, ssh, git, tar, nc) is not here: it is worth a line of its own.
+const CORE_UTILITIES: [&str; 85] = [
+    "[",
+    "arch",
+    "awk",
+    "b2sum",
+    "base32",
+    "base64",
+    "basename",
+    "cat",
+    "chgrp",
+    "chmod",
+    "chown",
+    "cksum",
+    "comm",
+    "coreutils",
+    "cp",
+    "csplit",
+    "cut",
+    "date",
+    "dd",
+    "df",
+    "dir",
+    "dircolors",
+    "dirname",
+    "du",
+    "echo",
+    "env",
+    "expand",
+    "expr",
+    "false",
+    "find",
+    "fmt",
+    "fold",
+    "gawk",
+    "grep",
+    "head",
+    "hostname",
+    "id",
+    "install",
+    "join",
+    "kill",
+    "link",
+    "ln",
+    "ls",
+    "mawk",
+    "md5sum",
+    "mkdir",
+    "mkfifo",
+    "mktemp",
+    "mv",
+    "nice",
+    "nohup",
+    "nproc",
+    "od",
+    "paste",
+    "printf",
+    "pwd",
+    "readlink",
+    "realpath",
+    "rm",
+    "rmdir",
+    "sed",
+    "seq",
+    "setsid",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "split",
+    "stat",
+    "sync",
+    "tail",
+    "tee",
+    "test",
+    "timeout",
+    "touch",
+    "tr",
+    "true",
+    "truncate",
+    "uname",
+    "uniq",
+    "unlink",
+    "wc",
+    "which",
+    "whoami",
+    "xargs",
+    "yes",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(exe: &str, argv: &[&str]) -> Image {
+        Image::new(
+            exe.to_owned(),
+            argv.iter().map(|part| (*part).to_owned()).collect(),
+            "/srv".to_owned(),
+            None,
+        )
+    }
+
+    #[test]
+    fn programs_are_named_by_script_applet_or_file() {
+        let check = |exe: &str, argv: &[&str], program: &str, is_transparent: bool| {
+            let image = image(exe, argv);
+            assert_eq!(
+                (image.program().as_str(), image.is_transparent()),
+                (program, is_transparent),
+                "{argv:?}"
+            );
+        };
+        check("/usr/sbin/nginx", &["nginx"], "/usr/sbin/nginx", false);
+        check("/usr/bin/dash", &["sh", "-c", "ls"], "/usr/bin/dash", true);
+        check("/usr/bin/dash", &["sh", "-e", "build.sh"], "/srv/build.sh", false);
+        check("/usr/bin/bash", &["-bash"], "/usr/bin/bash", true);
+        check("/usr/bin/bash", &["bash", "-o", "pipefail", "/x/y.sh", "-c"], "/x/y.sh", false);
+        check("/usr/bin/python3.13", &["python3", "../app/main.py", "-c"], "/app/main.py", false);
+        check("/usr/bin/python3.13", &["python3", "-W", "ignore", "x.py"], "/srv/x.py", false);
+        check("/usr/bin/python3.13", &["python3", "-m", "http.server"], "/usr/bin/python3.13", true);
+        check("/usr/bin/python3.13", &["python3", "-Ic", "pass"], "/usr/bin/python3.13", true);
+        check("/usr/bin/python3.13", &["python3", "-"], "/usr/bin/python3.13", true);
+        check("/usr/bin/python3-config", &["python3-config", "x"], "/usr/bin/python3-config", false);
+        check("/usr/bin/perl", &["perl", "-ne", "print", "file"], "/usr/bin/perl", true);
+        check("/bin/busybox", &["sh"], "/bin/busybox:sh", true);
+        check("/bin/busybox", &["busybox", "httpd"], "/bin/busybox:httpd", false);
+        check("/bin/busybox", &["/bin/nc"], "/bin/busybox:nc", false);
+        check("/usr/bin/ls", &["not-ls"], "/usr/bin/ls", true);
+        check("/tmp/evil", &["ls"], "/tmp/evil", false);
+    }
+
+    #[test]
+    fn the_subject_passes_through_transparent_programs() {
+        let nginx = Lineage::begin(&image("/usr/sbin/nginx", &["nginx"]), "nginx");
+        let shell = nginx.after_exec(&image("/usr/bin/dash", &["sh", "-c", "id"]));
+        assert_eq!((&*shell.subject, shell.through_shell), ("/usr/sbin/nginx", true));
+        let tool = shell.after_exec(&image("/usr/bin/id", &["id"]));
+        assert_eq!((&*tool.subject, tool.through_shell), ("/usr/sbin/nginx", true));
+        let curl = tool.after_exec(&image("/usr/bin/curl", &["curl"]));
+        assert_eq!((&*curl.subject, curl.through_shell), ("/usr/bin/curl", false));
+    }
+
+    #[test]
+    fn a_workload_that_begins_with_a_shell_has_it_as_subject() {
+        let shell = Lineage::begin(&image("/usr/bin/dash", &["sh", "-c", "ls"]), "sh");
+        let list = shell.after_exec(&image("/usr/bin/ls", &["ls"]));
+        assert_eq!((&*list.subject, list.through_shell), ("/usr/bin/dash", true));
+    }
+
+    #[test]
+    fn a_shell_script_stands_for_itself_and_is_a_shell() {
+        let script = Lineage::begin(&image("/usr/bin/dash", &["sh", "run.sh"]), "run.sh");
+        assert_eq!((&*script.subject, script.through_shell), ("/srv/run.sh", true));
+    }
+
+    #[test]
+    fn an_unknown_program_is_named_by_comm() {
+        assert_eq!(&*Lineage::begin(&Image::default(), "nginx").subject, "(nginx)");
+    }
+}

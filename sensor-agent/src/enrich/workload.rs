@@ -1,0 +1,163 @@
+//! Which workload a control group is, and which path a control group id has. Not where a process is: that is the
+//! process table's. It may call the baseline crate's types; no I/O.
+//!
+//! | cgroup v2 path | workload |
+//! |---|---|
+//! | `/` | `host` |
+//! | a component that carries a container id (64 hex digits) | `container:` and its first 12 digits |
+//! | below `user.slice` | `session:root` or `session:user` |
+//! | the first `.service` or `.scope` from the root | `unit:NAME` |
+//! | anything else | `cgroup:PATH` |
+//!
+//! The first match from the root wins: what is below a unit, a container or a session is named by whoever runs in
+//! it, and must not be able to borrow another workload's name.
+
+use crate::enrich::recent::Recent;
+use crate::event::{BootNs, KernelPath};
+use sensor_baseline::Workload;
+use std::sync::Arc;
+
+/// A control group a process is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// cgroup v2 id.
+    pub cgroup_id: u64,
+    /// Its path; `None` when no record and no scan has told.
+    pub path: Option<Arc<str>>,
+}
+
+impl Placement {
+    /// The workload of a process of user `uid` in this control group.
+    #[must_use]
+    pub fn workload(&self, uid: u32) -> Workload {
+        match &self.path {
+            Some(path) => workload_of(path, uid),
+            None => Workload(format!("cgroup:#{}", self.cgroup_id)),
+        }
+    }
+}
+
+/// The workload that owns the control group at `path`.
+#[must_use]
+pub fn workload_of(path: &str, uid: u32) -> Workload {
+    if path.is_empty() || path == "/" {
+        return Workload("host".to_owned());
+    }
+    for (depth, component) in path.split('/').filter(|component| !component.is_empty()).enumerate() {
+        if let Some(id) = container_id(component) {
+            return Workload(format!("container:{}", &id[..CONTAINER_ID_DIGITS]));
+        }
+        if depth == 0 && component == "user.slice" {
+            return Workload(if uid == 0 { "session:root" } else { "session:user" }.to_owned());
+        }
+        if UNIT_SUFFIXES.iter().any(|suffix| component.len() > suffix.len() && component.ends_with(suffix)) {
+            return Workload(format!("unit:{component}"));
+        }
+    }
+    Workload(format!("cgroup:{path}"))
+}
+
+fn container_id(component: &str) -> Option<&str> {
+    let name = component.strip_suffix(".scope").unwrap_or(component);
+    let id = CONTAINER_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let is_id = id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id.then_some(id)
+}
+
+/// Paths of control groups by id, learnt from the scan at start and from exec records.
+#[derive(Debug)]
+pub struct CgroupTable {
+    paths: Recent<u64, Arc<str>>,
+}
+
+impl Default for CgroupTable {
+    fn default() -> Self {
+        Self { paths: Recent::new(CGROUPS_MAX, u64::MAX) }
+    }
+}
+
+impl CgroupTable {
+    /// Remembers the path the kernel gave.
+    pub fn learn(&mut self, cgroup_id: u64, path: &KernelPath, now: BootNs) {
+        if !path.is_incomplete() {
+            self.learn_text(cgroup_id, &path.text, now);
+        }
+    }
+
+    /// Remembers a path.
+    pub fn learn_text(&mut self, cgroup_id: u64, path: &str, now: BootNs) {
+        let is_known = self.paths.find(&cgroup_id, now).is_some_and(|known| **known == *path);
+        if !is_known {
+            self.paths.put(cgroup_id, Arc::from(path), now);
+        }
+    }
+
+    /// Where a process with this cgroup id is.
+    #[must_use]
+    pub fn place(&self, cgroup_id: u64, now: BootNs) -> Placement {
+        Placement { cgroup_id, path: self.paths.find(&cgroup_id, now).cloned() }
+    }
+
+    /// Paths that went to make room.
+    #[must_use]
+    pub const fn evicted_count(&self) -> u64 {
+        self.paths.evicted_count()
+    }
+}
+
+/// Control groups remembered at most.
+const CGROUPS_MAX: usize = 16_384;
+const CONTAINER_ID_DIGITS: usize = 12;
+const CONTAINER_PREFIXES: [&str; 4] = ["docker-", "cri-containerd-", "crio-", "libpod-"];
+const UNIT_SUFFIXES: [&str; 2] = [".service", ".scope"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn workload_follows_the_table() {
+        let check = |path: &str, uid: u32, expected: &str| {
+            assert_eq!(workload_of(&path.replace("ID", ID), uid).0, expected, "{path}");
+        };
+        check("/", 0, "host");
+        check("", 0, "host");
+        check("/system.slice/nginx.service", 0, "unit:nginx.service");
+        check("/system.slice/system-getty.slice/getty@tty1.service", 0, "unit:getty@tty1.service");
+        check("/init.scope", 0, "unit:init.scope");
+        check("/user.slice/user-0.slice/session-3.scope", 0, "session:root");
+        check("/user.slice/user-1000.slice/session-3.scope", 1000, "session:user");
+        check("/system.slice/docker-ID.scope", 0, "container:0123456789ab");
+        check("/docker/ID", 0, "container:0123456789ab");
+        check(
+            "/kubepods.slice/kubepods-burstable.slice/cri-containerd-ID.scope",
+            0,
+            "container:0123456789ab",
+        );
+        check("/kubepods/besteffort/pod7c1/ID", 0, "container:0123456789ab");
+        check("/machine.slice/libpod-ID.scope/container", 0, "container:0123456789ab");
+        check("/crio-ID.scope", 0, "container:0123456789ab");
+        check("/k8s.io/ID", 0, "container:0123456789ab");
+        check("/process_api/abc", 0, "cgroup:/process_api/abc");
+        check("/.service", 0, "cgroup:/.service");
+    }
+
+    #[test]
+    fn nothing_below_a_workload_borrows_a_name() {
+        let check =
+            |path: &str, expected: &str| assert_eq!(workload_of(&path.replace("ID", ID), 1).0, expected);
+        check("/user.slice/user-1.slice/user@1.service/app.slice/nginx.service", "session:user");
+        check("/system.slice/docker-ID.scope/system.slice/nginx.service", "container:0123456789ab");
+        check("/system.slice/ci.service/nginx.service", "unit:ci.service");
+    }
+
+    #[test]
+    fn an_id_without_a_path_is_a_workload_of_its_own() {
+        let mut table = CgroupTable::default();
+        assert_eq!(table.place(9, BootNs(0)).workload(0).0, "cgroup:#9");
+        table.learn_text(9, "/system.slice/x.service", BootNs(0));
+        assert_eq!(table.place(9, BootNs(1)).workload(0).0, "unit:x.service");
+    }
+}

@@ -1,0 +1,257 @@
+//! Kernel paths to text: turned root first, caller's names joined to their base and folded. Not path policy and
+//! no file system access. It may call the event and baseline (text) crates.
+
+use sensor_baseline::text::escape;
+use sensor_event::{PathFlags, PathRef, PathSection};
+use std::fmt;
+
+/// A path as escaped text, with what is known about how it was obtained.
+///
+/// A path whose components nearest the root are missing (too deep, or a read failed) starts with a component
+/// that no file can have, so that it never reads as another path: `/\x00.../leaf`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelPath {
+    /// Escaped, absolute in the mount namespace.
+    pub text: String,
+    /// Properties.
+    pub flags: PathFlags,
+    /// The same path as a process in a chroot sees it, when it differs.
+    pub in_chroot: Option<String>,
+}
+
+impl KernelPath {
+    /// A path walked by the kernel.
+    #[must_use]
+    pub fn walked(section: PathSection<'_>) -> Self {
+        let components: Vec<&[u8]> = section.leaf_first().collect::<Vec<_>>().into_iter().rev().collect();
+        let flags = section.reference.flags;
+        let below = usize::from(section.reference.root_components);
+        let in_chroot = (section.reference.root_components != PathRef::ROOT_NOT_MET
+            && below < components.len())
+        .then(|| render(false, &components[components.len() - below..]));
+        Self { text: render(is_incomplete(flags), &components), flags, in_chroot }
+    }
+
+    /// A name from a caller, made absolute: `base` is where it starts, for an absolute one the task's root. Folds `.`,
+    /// `..` and repeated `/` lexically, never above the task's root. A name the kernel walked stays what it is.
+    #[must_use]
+    pub fn joined(base: PathSection<'_>, name: PathSection<'_>) -> Self {
+        let Some(given) = name.caller() else { return Self::walked(name) };
+        let mut base_components: Vec<&[u8]> = base.leaf_first().collect();
+        base_components.reverse();
+        let is_absolute = given.starts_with(b"/");
+        let below_root = match base.reference.root_components {
+            PathRef::ROOT_NOT_MET if is_absolute => 0,
+            PathRef::ROOT_NOT_MET => base_components.len(),
+            below => usize::from(below),
+        };
+        let root_len = base_components.len().saturating_sub(below_root);
+        if is_absolute {
+            base_components.truncate(root_len);
+        }
+        let folded = fold(base_components, root_len, given);
+        let flags = name.reference.flags.union(base.reference.flags);
+        Self {
+            text: render(is_incomplete(flags), &folded),
+            flags,
+            in_chroot: (root_len > 0).then(|| render(is_incomplete(flags), &folded[root_len..])),
+        }
+    }
+
+    /// Whether the file has no name any more.
+    #[must_use]
+    pub const fn is_deleted(&self) -> bool {
+        self.flags.contains(PathFlags::DELETED)
+    }
+
+    /// Whether components nearest the root are missing.
+    #[must_use]
+    pub const fn is_incomplete(&self) -> bool {
+        is_incomplete(self.flags)
+    }
+
+    /// Whether the text is the caller's word.
+    #[must_use]
+    pub const fn is_from_caller(&self) -> bool {
+        self.flags.contains(PathFlags::CALLER)
+    }
+
+    /// Names of the set flags.
+    pub fn flag_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        FLAG_NAMES.iter().filter(|(flag, _)| self.flags.contains(*flag)).map(|(_, name)| *name)
+    }
+}
+
+impl fmt::Display for KernelPath {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
+/// `name` made absolute against the escaped-free absolute path `base` and folded; both are bytes.
+#[must_use]
+pub fn absolute(base: &[u8], name: &[u8]) -> String {
+    let start = if name.starts_with(b"/") { Vec::new() } else { split(base).collect() };
+    render(false, &fold(start, 0, name))
+}
+
+fn fold<'a>(mut components: Vec<&'a [u8]>, root_len: usize, name: &'a [u8]) -> Vec<&'a [u8]> {
+    for component in split(name) {
+        match component {
+            b"." => {}
+            b".." => components.truncate(root_len.max(components.len().saturating_sub(1))),
+            other => components.push(other),
+        }
+    }
+    components
+}
+
+fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
+}
+
+fn render(incomplete: bool, components: &[&[u8]]) -> String {
+    let mut bytes = Vec::new();
+    for component in incomplete.then_some(MISSING).iter().chain(components) {
+        bytes.push(b'/');
+        bytes.extend_from_slice(component);
+    }
+    if bytes.is_empty() {
+        bytes.push(b'/');
+    }
+    escape(&bytes)
+}
+
+const fn is_incomplete(flags: PathFlags) -> bool {
+    flags.contains(PathFlags::TRUNCATED) || flags.contains(PathFlags::FAULT)
+}
+
+/// Stands for components that are missing: NUL cannot be part of a name.
+const MISSING: &[u8] = b"\0...";
+
+const FLAG_NAMES: [(PathFlags, &str); 5] = [
+    (PathFlags::TRUNCATED, "truncated"),
+    (PathFlags::DELETED, "deleted"),
+    (PathFlags::CALLER, "from_caller"),
+    (PathFlags::NO_NAMESPACE, "no_namespace"),
+    (PathFlags::FAULT, "fault"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn section(bytes: &[u8], flags: PathFlags, root_components: u16) -> PathSection<'_> {
+        let len = u16::try_from(bytes.len()).unwrap();
+        PathSection { reference: PathRef { len, flags, root_components, reserved: 0 }, bytes }
+    }
+
+    fn walked(bytes: &[u8]) -> PathSection<'_> {
+        let count = bytes.iter().filter(|byte| **byte == 0).count();
+        section(bytes, PathFlags::default(), u16::try_from(count).unwrap())
+    }
+
+    fn caller(bytes: &[u8]) -> PathSection<'_> {
+        section(bytes, PathFlags::CALLER, 0)
+    }
+
+    #[test]
+    fn walked_paths_are_turned_root_first() {
+        assert_eq!(KernelPath::walked(walked(b"nginx\0sbin\0usr\0")).text, "/usr/sbin/nginx");
+        assert_eq!(KernelPath::walked(walked(b"")).text, "/");
+        assert_eq!(KernelPath::walked(walked(b"a b\nc\xff\0")).text, r"/a b\x0ac\xff");
+    }
+
+    #[test]
+    fn missing_components_never_read_as_another_path() {
+        let path = KernelPath::walked(section(b"passwd\0etc\0", PathFlags::TRUNCATED, PathRef::ROOT_NOT_MET));
+        assert_eq!(path.text, r"/\x00.../etc/passwd");
+        assert_eq!(path.flag_names().collect::<Vec<_>>(), ["truncated"]);
+    }
+
+    #[test]
+    fn a_read_that_gave_nothing_is_not_the_root() {
+        assert_eq!(
+            KernelPath::walked(section(b"", PathFlags::FAULT, PathRef::ROOT_NOT_MET)).text,
+            r"/\x00..."
+        );
+    }
+
+    #[test]
+    fn a_chroot_shows_both_views() {
+        let path = KernelPath::walked(section(b"sh\0bin\0jail\0srv\0", PathFlags::default(), 2));
+        assert_eq!((path.text.as_str(), path.in_chroot.as_deref()), ("/srv/jail/bin/sh", Some("/bin/sh")));
+    }
+
+    #[test]
+    fn caller_names_are_joined_and_folded() {
+        let check = |base: &[u8], name: &[u8], expected: &str| {
+            let path = KernelPath::joined(walked(base), caller(name));
+            assert_eq!(path.text, expected, "{name:?} at {base:?}");
+            assert!(path.is_from_caller());
+        };
+        check(b"www\0var\0", b"index.html", "/var/www/index.html");
+        check(b"www\0var\0", b"../log/./x//y\0", "/var/log/x/y");
+        check(b"www\0var\0", b"/etc/passwd", "/etc/passwd");
+        check(b"www\0var\0", b"../../../../etc/x", "/etc/x");
+        check(b"", b"x", "/x");
+        check(b"www\0", b"..", "/");
+    }
+
+    #[test]
+    fn caller_names_stay_inside_the_chroot() {
+        let base = section(b"home\0jail\0srv\0", PathFlags::default(), 1);
+        let check = |name: &[u8], expected: &str, inside: &str| {
+            let path = KernelPath::joined(base, caller(name));
+            assert_eq!((path.text.as_str(), path.in_chroot.as_deref()), (expected, Some(inside)));
+        };
+        check(b"x", "/srv/jail/home/x", "/home/x");
+        check(b"/etc/passwd", "/srv/jail/etc/passwd", "/etc/passwd");
+        check(b"../../../etc/passwd", "/srv/jail/etc/passwd", "/etc/passwd");
+    }
+
+    #[test]
+    fn a_relative_name_below_an_incomplete_base_says_so() {
+        let base = section(b"deep\0", PathFlags::TRUNCATED, PathRef::ROOT_NOT_MET);
+        assert_eq!(KernelPath::joined(base, caller(b"x")).text, r"/\x00.../deep/x");
+        let root = section(b"", PathFlags::default(), 0);
+        assert_eq!(KernelPath::joined(root, caller(b"/x")).text, "/x");
+    }
+
+    #[test]
+    fn an_absolute_name_starts_at_the_task_root() {
+        let root = section(b"jail\0srv\0", PathFlags::default(), 0);
+        let path = KernelPath::joined(root, caller(b"/../etc/passwd"));
+        assert_eq!(
+            (path.text.as_str(), path.in_chroot.as_deref()),
+            ("/srv/jail/etc/passwd", Some("/etc/passwd"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn joined_names_are_absolute_and_have_no_dots(
+            base in proptest::collection::vec("[a-z.]{1,4}", 0..4),
+            name in "[a-z./]{0,24}",
+        ) {
+            let bytes: Vec<u8> = base.iter().rev().flat_map(|part| part.bytes().chain([0])).collect();
+            let text = KernelPath::joined(walked(&bytes), caller(name.as_bytes())).text;
+            prop_assert!(text.starts_with('/'));
+            prop_assert!(!text.contains("//"));
+            let given: Vec<&str> = name.split('/').collect();
+            let last_is_name = given.last().is_some_and(|part| !part.is_empty() && *part != "." && *part != "..");
+            if last_is_name {
+                prop_assert!(text.ends_with(given.last().unwrap()));
+            }
+        }
+
+        #[test]
+        fn any_section_becomes_one_printable_line(bytes in proptest::collection::vec(any::<u8>(), 0..64), flags in 0u16..32) {
+            let path = KernelPath::walked(section(&bytes, PathFlags(flags), 1));
+            prop_assert!(!path.text.chars().any(char::is_control));
+            let joined = KernelPath::joined(section(&bytes, PathFlags(flags), 3), caller(&bytes));
+            prop_assert!(!joined.text.chars().any(char::is_control));
+        }
+    }
+}

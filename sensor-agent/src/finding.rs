@@ -1,0 +1,78 @@
+//! A finding: a verdict worth sending, with enough to understand it without asking the host again. Not its wire
+//! or JSON form. It may call the baseline crate.
+
+use sensor_baseline::{Behaviour, Explanation, FloorRule, Severity, UnixNs};
+
+/// Why a behaviour is a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Not in the armed baseline.
+    Novel,
+    /// A rule that no baseline silences.
+    Floor(&'static FloorRule),
+    /// The baseline denies it by name.
+    Denied,
+}
+
+impl Reason {
+    /// The name used in output and storage.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Novel => "novel",
+            Self::Floor(_) => "floor",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// What is known of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessFacts {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// `CLOCK_BOOTTIME` nanoseconds: with `pid` the identity.
+    pub start_time_ns: u64,
+    /// Executable; empty when unknown.
+    pub exe: String,
+    /// Arguments.
+    pub argv: Vec<String>,
+    /// Working directory at its last exec.
+    pub cwd: String,
+    /// Real user id.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// `task->comm`.
+    pub comm: String,
+    /// cgroup v2 path.
+    pub cgroup: String,
+}
+
+/// A verdict worth sending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Wall clock of the system call.
+    pub time: UnixNs,
+    /// How bad.
+    pub severity: Severity,
+    /// Why.
+    pub reason: Reason,
+    /// What was done, in a baseline's terms.
+    pub behaviour: Behaviour,
+    /// Who did it.
+    pub process: ProcessFacts,
+    /// Parent first, at most [`ANCESTORS_MAX`].
+    pub ancestors: Vec<ProcessFacts>,
+    /// For a person.
+    pub explanation: Explanation,
+    /// Hook tier the facts come from.
+    pub tier: &'static str,
+    /// Whether the object's text is the caller's word.
+    pub object_from_caller: bool,
+    /// Version of the baseline it was judged against, 0 for none.
+    pub baseline_version: u64,
+}
+
+/// Ancestors a finding names at most.
+pub const ANCESTORS_MAX: usize = 8;

@@ -1,0 +1,310 @@
+//! Record in, events, observations and findings out: one synchronous function. Not a driver: no clock, no I/O, no
+//! thread. It may call `event`, `enrich`, `connect_join`, `finding` and the baseline crate.
+
+mod observe;
+
+use crate::connect_join::{ConnectJoin, Joined};
+use crate::enrich::process_table::{Policy, Scope};
+use crate::enrich::recent::Recent;
+use crate::enrich::seed::Seed;
+use crate::enrich::{FreshFiles, Process, ProcessTable};
+use crate::event::{Body, BootNs, ConnectResult, Event, Identity, Socket};
+use crate::finding::{Finding, ProcessFacts};
+use observe::{FindingKey, observed};
+use sensor_baseline::{Baseline, Observation, UnixNs, Verdict, Workload};
+use std::collections::BTreeMap;
+
+/// How a pipeline is set up.
+#[derive(Debug)]
+pub struct PipelineConfig {
+    /// What to judge against; without one only floor rules find anything.
+    pub baseline: Option<Baseline>,
+    /// What is watched.
+    pub scope: Scope,
+    /// The agent's own process, whose doings are no observations.
+    pub own: Option<Identity>,
+    /// Added to boot time to get the wall clock.
+    pub boot_to_unix_offset_ns: i64,
+    /// Whether [`Output::events`] is filled.
+    pub emit_events: bool,
+    /// For how long the same finding is given once.
+    pub repeat_ns: u64,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        Self {
+            baseline: None,
+            scope: Scope::Host,
+            own: None,
+            boot_to_unix_offset_ns: 0,
+            emit_events: false,
+            repeat_ns: REPEAT_NS,
+        }
+    }
+}
+
+/// An event with who did it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnrichedEvent {
+    /// The kernel's word.
+    pub event: Event,
+    /// Wall clock.
+    pub time: UnixNs,
+    /// The process it is about: of an exec and a fork the new one, else the acting one. `None` when nobody knows:
+    /// a connect result that came after its connect was passed on.
+    pub process: Option<ProcessFacts>,
+    /// That process's parent.
+    pub parent: Option<ProcessFacts>,
+    /// That process's workload.
+    pub workload: Workload,
+}
+
+/// What one call gives. The caller empties it.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Every event in scope, if asked for.
+    pub events: Vec<EnrichedEvent>,
+    /// Verdicts worth sending.
+    pub findings: Vec<Finding>,
+    /// Every observation, for learners.
+    pub observations: Vec<(Observation, Verdict)>,
+}
+
+impl Output {
+    /// Makes it empty, and keeps its memory.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.findings.clear();
+        self.observations.clear();
+    }
+}
+
+/// The stages between a record and a finding.
+#[derive(Debug)]
+pub struct Pipeline {
+    config: PipelineConfig,
+    processes: ProcessTable,
+    fresh_files: FreshFiles,
+    connects: ConnectJoin<EnrichedEvent>,
+    reported: Recent<FindingKey, ()>,
+    now: BootNs,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    records: u64,
+    records_undecodable: u64,
+    records_unknown_kind: u64,
+    observations: u64,
+    observations_of_unknown: u64,
+    findings: u64,
+    findings_repeated: u64,
+    connects_unjoined: u64,
+    connect_results_late: u64,
+}
+
+impl Pipeline {
+    /// With nothing seen yet.
+    #[must_use]
+    pub fn new(config: PipelineConfig) -> Self {
+        Self {
+            processes: ProcessTable::new(Policy { own: config.own, scope: config.scope.clone() }),
+            fresh_files: FreshFiles::default(),
+            connects: ConnectJoin::default(),
+            reported: Recent::new(REPORTED_MAX, config.repeat_ns),
+            now: BootNs::default(),
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// What the host looked like at start; before any record.
+    pub fn seed(&mut self, seed: Seed) {
+        for cgroup in &seed.cgroups {
+            self.processes.seed_cgroup(cgroup.id, &cgroup.path);
+        }
+        self.processes.seed(seed.processes);
+    }
+
+    /// Takes one record. Total: bytes that are no record are counted.
+    pub fn handle(&mut self, record: &[u8], out: &mut Output) {
+        self.counters.records += 1;
+        match sensor_event::decode(record) {
+            Ok(record) => {
+                let event = Event::from_record(&record);
+                self.advance(event.time, out);
+                self.dispatch(event, out);
+            }
+            Err(_) => self.counters.records_undecodable += 1,
+        }
+    }
+
+    /// Time passes: passes on connects that wait too long, forgets ended processes.
+    pub fn tick(&mut self, now: BootNs, out: &mut Output) {
+        self.advance(now, out);
+    }
+
+    /// Judges by another baseline from now on. What was reported by the old one may be reported again.
+    pub fn set_baseline(&mut self, baseline: Option<Baseline>) {
+        self.config.baseline = baseline;
+    }
+
+    /// The baseline in force.
+    #[must_use]
+    pub const fn baseline(&self) -> Option<&Baseline> {
+        self.config.baseline.as_ref()
+    }
+
+    /// Processes of the watched command that have not ended.
+    #[must_use]
+    pub fn running_in_scope(&self) -> usize {
+        self.processes.running_in_scope()
+    }
+
+    /// Everything that went by, by name.
+    #[must_use]
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        let table = self.processes.counters();
+        BTreeMap::from([
+            ("records", self.counters.records),
+            ("records_undecodable", self.counters.records_undecodable),
+            ("records_unknown_kind", self.counters.records_unknown_kind),
+            ("observations", self.counters.observations),
+            ("observations_of_unknown", self.counters.observations_of_unknown),
+            ("findings", self.counters.findings),
+            ("findings_repeated", self.counters.findings_repeated),
+            ("findings_reported_evicted", self.reported.evicted_count()),
+            ("connects_unjoined", self.counters.connects_unjoined),
+            ("connect_results_late", self.counters.connect_results_late),
+            ("processes", self.processes.len() as u64),
+            ("processes_unknown", table.unknown),
+            ("processes_evicted", table.evicted),
+            ("exits_repeated", table.exits_repeated),
+            ("cgroups_evicted", self.processes.cgroups_evicted_count()),
+            ("fresh_files_evicted", self.fresh_files.evicted_count()),
+        ])
+    }
+
+    fn advance(&mut self, now: BootNs, out: &mut Output) {
+        self.now = self.now.max(now);
+        self.processes.expire(self.now);
+        let (emit_events, unjoined) = (self.config.emit_events, &mut self.counters.connects_unjoined);
+        self.connects.release(self.now, |event| {
+            *unjoined += 1;
+            if emit_events {
+                out.events.push(event);
+            }
+        });
+    }
+
+    fn dispatch(&mut self, event: Event, out: &mut Output) {
+        match &event.body {
+            Body::Unknown(_) => self.counters.records_unknown_kind += 1,
+            Body::ConnectResult(socket) => {
+                let socket = *socket;
+                self.finish_connect(event, socket, out);
+            }
+            Body::Fork(fork) => {
+                let child = self.processes.fork(&event, fork).clone();
+                self.emit(event, &child, out);
+            }
+            Body::Exit(_) => {
+                if let Some(process) = self.processes.exit(&event).cloned() {
+                    self.emit(event, &process, out);
+                }
+            }
+            Body::Exec(exec) => {
+                let before = self.processes.exec(&event, exec);
+                self.observe(&event, &before, out);
+                if let Some(process) = self.processes.find(event.actor.identity).cloned() {
+                    self.emit(event, &process, out);
+                }
+            }
+            Body::Connect(_) | Body::Listen(_) | Body::FileOpen(_) | Body::Unlink(_) | Body::Rename(_) => {
+                let process = self.processes.touch(&event.actor, self.now).clone();
+                self.observe(&event, &process, out);
+                self.emit(event, &process, out);
+            }
+        }
+    }
+
+    /// The one place that says whose doings count: not the agent's, and with a command only its tree's.
+    fn is_watched(&self, process: &Process) -> bool {
+        let is_in_scope = match self.config.scope {
+            Scope::Host => true,
+            Scope::Command(_) => process.is_in_scope,
+        };
+        is_in_scope && !process.is_own
+    }
+
+    fn emit(&mut self, event: Event, process: &Process, out: &mut Output) {
+        if !self.config.emit_events || !self.is_watched(process) {
+            return;
+        }
+        let enriched = EnrichedEvent {
+            time: self.wall_clock(event.time),
+            process: Some(process.facts()),
+            parent: self.processes.parent(process).map(Process::facts),
+            workload: process.workload.clone(),
+            event,
+        };
+        let pending = match &enriched.event.body {
+            Body::Connect(Socket { socket, result: ConnectResult::Pending, .. }) => Some(*socket),
+            _ => None,
+        };
+        match pending {
+            Some(socket) => {
+                let displaced = self.connects.hold(socket, self.now, enriched);
+                self.counters.connects_unjoined += u64::from(displaced.is_some());
+                out.events.extend(displaced);
+            }
+            None => out.events.push(enriched),
+        }
+    }
+
+    fn finish_connect(&mut self, event: Event, socket: Socket, out: &mut Output) {
+        if !self.config.emit_events {
+            return;
+        }
+        match self.connects.join(socket.socket, socket.result) {
+            Joined::With(mut enriched) => {
+                if let Body::Connect(connect) = &mut enriched.event.body {
+                    let source_port =
+                        if socket.source_port == 0 { connect.source_port } else { socket.source_port };
+                    *connect = Socket { source_port, ..socket };
+                }
+                out.events.push(enriched);
+            }
+            Joined::Late if self.config.scope == Scope::Host => {
+                self.counters.connect_results_late += 1;
+                let time = self.wall_clock(event.time);
+                let workload = Workload(String::new());
+                out.events.push(EnrichedEvent { event, time, process: None, parent: None, workload });
+            }
+            Joined::Late => self.counters.connect_results_late += 1,
+        }
+    }
+
+    fn observe(&mut self, event: &Event, process: &Process, out: &mut Output) {
+        if !self.is_watched(process) {
+            return;
+        }
+        let time = self.wall_clock(event.time);
+        let Some(observation) = observed(event, process, &mut self.fresh_files, time) else { return };
+        self.judge(event, process, observation, out);
+    }
+
+    fn wall_clock(&self, time: BootNs) -> UnixNs {
+        UnixNs(time.0.saturating_add_signed(self.config.boot_to_unix_offset_ns))
+    }
+}
+
+/// For how long the same finding is given once by default: a minute.
+pub const REPEAT_NS: u64 = 60_000_000_000;
+/// Findings remembered at most, so as not to repeat them.
+const REPORTED_MAX: usize = 16_384;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! An event in a baseline's terms, and what the baseline says. Not the tables it draws on. It may call `event`,
+//! `enrich`, `finding` and the baseline crate.
+
+use super::{Output, Pipeline};
+use crate::enrich::{FreshFiles, Process};
+use crate::event::{Body, Event, FileOpen, Identity, Socket};
+use crate::finding::{Finding, Reason};
+use sensor_baseline::{
+    Action, Baseline, Behaviour, Endpoint, Object, Observation, PathText, Protocol, Subject, Traits, UnixNs,
+    Verdict, floor, severity,
+};
+use std::net::IpAddr;
+
+/// What makes two findings the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FindingKey {
+    behaviour: Behaviour,
+    reason: &'static str,
+    rule: &'static str,
+    baseline_version: u64,
+}
+
+/// The observation in an event, `None` when it is no behaviour: it failed, or it is part of how every program runs.
+pub(super) fn observed(
+    event: &Event,
+    process: &Process,
+    fresh_files: &mut FreshFiles,
+    time: UnixNs,
+) -> Option<Observation> {
+    let (workload, now, own) = (&process.workload, event.time, process.identity);
+    let mut traits = Traits { acting_is_shell: process.lineage.through_shell, ..Traits::default() };
+    let (action, object) = match &event.body {
+        Body::Exec(exec) => {
+            traits.fileless = exec.is_fileless();
+            traits.executable_is_fresh = fresh_files.is_fresh(workload, exec, now);
+            traits.object_deleted = exec.exe.is_deleted();
+            let program = if exec.is_script() { &exec.filename_absolute } else { &exec.exe.text };
+            (Action::Exec, path(program, own))
+        }
+        Body::Connect(socket) => {
+            (Action::Connect, endpoint(socket, socket.destination, socket.destination_port)?)
+        }
+        Body::Listen(socket) => (Action::Listen, endpoint(socket, socket.source, socket.source_port)?),
+        Body::FileOpen(file) => {
+            if !is_kept(file) {
+                return None;
+            }
+            traits.ephemeral = fresh_files.wrote(workload, file, now);
+            traits.object_deleted = file.path.is_deleted();
+            (Action::Write, path(&file.path.text, own))
+        }
+        Body::Unlink(unlink) if unlink.result == 0 => {
+            traits.ephemeral = fresh_files.removed(workload, &unlink.path.text, now);
+            traits.object_from_caller = unlink.path.is_from_caller();
+            (Action::Delete, path(&unlink.path.text, own))
+        }
+        Body::Rename(rename) if rename.result == 0 => {
+            traits.ephemeral = fresh_files.renamed(workload, rename, now);
+            traits.object_from_caller = rename.from.is_from_caller() || rename.to.is_from_caller();
+            let (from, to) = (literal(&rename.from.text, own), literal(&rename.to.text, own));
+            (Action::Rename, Object::Rename { from, to })
+        }
+        Body::Unlink(_) | Body::Rename(_) => return None,
+        Body::Fork(_) | Body::Exit(_) | Body::ConnectResult(_) | Body::Unknown(_) => return None,
+    };
+    let subject = Subject(process.lineage.subject.to_string());
+    Some(Observation {
+        behaviour: Behaviour { workload: workload.clone(), subject, action, object },
+        traits,
+        time,
+    })
+}
+
+impl Pipeline {
+    pub(super) fn judge(
+        &mut self,
+        event: &Event,
+        process: &Process,
+        observation: Observation,
+        out: &mut Output,
+    ) {
+        self.counters.observations += 1;
+        let verdict = match &self.config.baseline {
+            Some(baseline) => baseline.judge(&observation),
+            None => floor(&observation).map_or(Verdict::Learning, Verdict::Floor),
+        };
+        let reason = match &verdict {
+            Verdict::Allowed => None,
+            Verdict::Learning if process.is_unknown() => {
+                // Nothing to learn: the subject is a guess, or the workload a number.
+                self.counters.observations_of_unknown += 1;
+                return;
+            }
+            Verdict::Learning => None,
+            Verdict::Novel => Some(Reason::Novel),
+            Verdict::Floor(rule) => Some(Reason::Floor(rule)),
+            Verdict::Denied => Some(Reason::Denied),
+        };
+        if let Some(reason) = reason {
+            self.report(event, process, &observation, &verdict, reason, out);
+        }
+        out.observations.push((observation, verdict));
+    }
+
+    fn report(
+        &mut self,
+        event: &Event,
+        process: &Process,
+        observation: &Observation,
+        verdict: &Verdict,
+        reason: Reason,
+        out: &mut Output,
+    ) {
+        let baseline = self.config.baseline.as_ref();
+        let baseline_version = baseline.and_then(|baseline| baseline.version).unwrap_or(0);
+        let rule = match reason {
+            Reason::Floor(rule) => rule.id,
+            Reason::Novel | Reason::Denied => "",
+        };
+        let behaviour = observation.behaviour.clone();
+        let key = FindingKey { behaviour: behaviour.clone(), reason: reason.name(), rule, baseline_version };
+        if self.reported.find(&key, self.now).is_some() {
+            self.counters.findings_repeated += 1;
+            return;
+        }
+        self.reported.put(key, (), self.now);
+        self.counters.findings += 1;
+        let empty = Baseline::empty("");
+        out.findings.push(Finding {
+            time: observation.time,
+            severity: severity(observation, verdict),
+            reason,
+            behaviour,
+            // Of an exec: what it became, with its arguments.
+            process: self.processes.find(process.identity).unwrap_or(process).facts(),
+            ancestors: self.processes.ancestors(process).map(Process::facts).collect(),
+            explanation: self.config.baseline.as_ref().unwrap_or(&empty).explain(observation, verdict),
+            tier: event.tier.name(),
+            object_from_caller: observation.traits.object_from_caller,
+            baseline_version,
+        });
+    }
+}
+
+fn path(text: &str, own: Identity) -> Object {
+    Object::Path(literal(text, own))
+}
+
+/// A process's own entries in /proc carry its pid: their behaviour is that of `/proc/self`.
+fn literal(text: &str, own: Identity) -> PathText {
+    if let Some(rest) = text.strip_prefix("/proc/") {
+        let (first, below) = rest.split_once('/').unwrap_or((rest, ""));
+        if first.parse() == Ok(own.pid) {
+            let below = below.strip_prefix(&format!("task/{}/", own.pid)).unwrap_or(below);
+            return PathText::literal(&format!("/proc/self/{below}"));
+        }
+    }
+    PathText::literal(text)
+}
+
+fn endpoint(socket: &Socket, address: IpAddr, port: u16) -> Option<Object> {
+    let is_tcp = socket.protocol == IPPROTO_TCP;
+    is_tcp.then_some(Object::Endpoint(Endpoint { protocol: Protocol::Tcp, address, port }))
+}
+
+/// Whether an open says something about the program: not a pipe or a terminal, and not a device that swallows or
+/// makes up data.
+fn is_kept(file: &FileOpen) -> bool {
+    let text = file.path.text.as_str();
+    match file.mode & S_IFMT {
+        S_IFIFO | S_IFSOCK => false,
+        S_IFCHR => !PLAIN_DEVICES.contains(&text) && !text.starts_with("/dev/pts/"),
+        _ => true,
+    }
+}
+
+const IPPROTO_TCP: u16 = 6;
+const S_IFMT: u32 = 0o170_000;
+const S_IFIFO: u32 = 0o010_000;
+const S_IFCHR: u32 = 0o020_000;
+const S_IFSOCK: u32 = 0o140_000;
+/// Character devices that every program may write to without meaning anything by it.
+const PLAIN_DEVICES: [&str; 8] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/ptmx",
+    "/dev/console",
+];

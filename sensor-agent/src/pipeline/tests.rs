@@ -1,0 +1,381 @@
+//! The pipeline as a whole, fed with records as the kernel makes them. Not the stages' own tests. It may call the
+//! pipeline's public functions and the record fixture.
+
+use super::*;
+use crate::enrich::seed::{SeedCgroup, SeedProcess};
+use crate::event::ConnectResult;
+use crate::record_fixture::Who;
+use proptest::prelude::*;
+use sensor_event::{ExecFlags, FileFlags, PathFlags};
+
+const AGENT: Who =
+    Who { pid: 900, start_time_ns: 900_000_123, ppid: 1, parent_start_time_ns: 0, cgroup_id: 1, time_ns: 0 };
+const O_CREAT_EXCL_WRONLY: u32 = 0o301;
+
+fn host() -> Pipeline {
+    with(PipelineConfig { emit_events: true, ..PipelineConfig::default() })
+}
+
+fn with(config: PipelineConfig) -> Pipeline {
+    let own = Identity { pid: AGENT.pid, start_time_ns: 900_000_000 };
+    let mut pipeline = Pipeline::new(PipelineConfig { own: Some(own), ..config });
+    pipeline.seed(Seed {
+        processes: vec![
+            seed_process(1, 0, "/usr/lib/systemd/systemd", 0),
+            seed_process(10, 1, "/usr/sbin/nginx", 10_000_000),
+            seed_process(900, 1, "/usr/bin/sensor-agent", 900_000_000),
+        ],
+        cgroups: vec![SeedCgroup { id: 1, path: "/system.slice/web.service".to_owned() }],
+    });
+    pipeline
+}
+
+fn seed_process(pid: u32, ppid: u32, exe: &str, start_time_ns: u64) -> SeedProcess {
+    SeedProcess {
+        pid,
+        ppid,
+        start_time_ns,
+        exe: exe.to_owned(),
+        argv: vec![exe.to_owned()],
+        comm: "seed".to_owned(),
+        cgroup: "/system.slice/web.service".to_owned(),
+        cgroup_id: 1,
+        ..SeedProcess::default()
+    }
+}
+
+fn command() -> Pipeline {
+    let scope = Scope::Command(Workload("command:make".to_owned()));
+    with(PipelineConfig { scope, emit_events: true, ..PipelineConfig::default() })
+}
+
+/// A child of the agent, which is known by its exact identity in records.
+fn agent_child(pid: u32) -> Who {
+    Who { parent_start_time_ns: AGENT.start_time_ns, ..Who::new(pid, AGENT.pid) }
+}
+
+fn feed(pipeline: &mut Pipeline, records: &[Vec<u8>]) -> Output {
+    let mut out = Output::default();
+    for record in records {
+        pipeline.handle(record, &mut out);
+    }
+    out
+}
+
+/// Observed behaviours as text.
+fn behaviours(out: &Output) -> Vec<String> {
+    out.observations.iter().map(|(observation, _)| observation.behaviour.to_string()).collect()
+}
+
+fn nginx() -> Who {
+    Who::new(10, 1)
+}
+
+#[test]
+fn an_exec_is_the_doing_of_the_program_before_it() {
+    let (nginx, shell, tool) = (nginx(), Who::new(20, 10), Who::new(21, 20));
+    let out = feed(
+        &mut host(),
+        &[
+            nginx.fork(shell),
+            shell.exec("/usr/bin/dash", &["sh", "-c", "id; curl x"]),
+            shell.fork(tool),
+            tool.exec("/usr/bin/curl", &["curl", "x"]),
+            tool.connect(1, 80),
+        ],
+    );
+    let web = "unit:web.service";
+    assert_eq!(
+        behaviours(&out),
+        [
+            format!("{web} /usr/sbin/nginx exec /usr/bin/dash"),
+            format!("{web} /usr/sbin/nginx exec /usr/bin/curl"),
+            format!("{web} /usr/bin/curl connect tcp 127.0.0.1 80"),
+        ]
+    );
+    let shells: Vec<bool> = out.observations.iter().map(|(seen, _)| seen.traits.acting_is_shell).collect();
+    assert_eq!(shells, [false, true, false]);
+}
+
+#[test]
+fn findings_name_the_new_program_and_its_ancestors() {
+    let mut pipeline = host();
+    pipeline.set_baseline(Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap()));
+    let (shell, tool) = (Who::new(20, 10), Who::new(21, 20));
+    let mut out = feed(
+        &mut pipeline,
+        &[
+            nginx().fork(shell),
+            shell.exec("/usr/bin/dash", &["sh"]),
+            shell.fork(tool),
+            tool.exec("/usr/bin/id", &["id", "-u"]),
+        ],
+    );
+    let finding = out.findings.pop().unwrap();
+    assert_eq!((finding.process.exe.as_str(), finding.process.argv.len()), ("/usr/bin/id", 2));
+    let ancestors: Vec<_> = finding.ancestors.iter().map(|facts| facts.exe.as_str()).collect();
+    assert_eq!(ancestors, ["/usr/bin/dash", "/usr/sbin/nginx", "/usr/lib/systemd/systemd"]);
+    assert!(!finding.explanation.summary.is_empty());
+}
+
+#[test]
+fn the_same_finding_is_given_once_per_window() {
+    let mut pipeline = host();
+    pipeline.set_baseline(Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap()));
+    let start = nginx().time_ns;
+    let listen = |offset: u64| nginx().at(start + offset).listen(80);
+    let out = feed(&mut pipeline, &[listen(0), listen(1), listen(REPEAT_NS), listen(REPEAT_NS + 1)]);
+    assert_eq!(out.findings.len(), 2);
+    assert_eq!(out.observations.len(), 4);
+    assert_eq!(pipeline.counters()["findings_repeated"], 2);
+}
+
+#[test]
+fn the_agent_itself_is_not_observed() {
+    let child = agent_child(950);
+    let out = feed(
+        &mut host(),
+        &[
+            AGENT.open("/var/lib/sensor/spool.db", 1, FileFlags::CREATED),
+            AGENT.connect(5, 7443),
+            AGENT.fork(child),
+            child.open("/tmp/x", 1, FileFlags::CREATED),
+            child.exec("/usr/bin/make", &["make"]),
+        ],
+    );
+    assert_eq!(behaviours(&out), Vec::<String>::new());
+    let other = Who { start_time_ns: 5, ..AGENT };
+    assert_eq!(
+        feed(&mut host(), &[other.listen(1)]).observations.len(),
+        0,
+        "unknown and unlisted: not learnt"
+    );
+}
+
+#[test]
+fn a_command_is_its_tree_and_nothing_else() {
+    let (make, shell) = (agent_child(950), Who::new(960, 950));
+    let mut pipeline = command();
+    let out = feed(
+        &mut pipeline,
+        &[
+            nginx().listen(80),
+            make.exec("/usr/bin/make", &["make"]),
+            make.fork(shell),
+            shell.exec("/usr/bin/dash", &["sh", "-c", "cc"]),
+            shell.open("/srv/out.o", 1, FileFlags::CREATED),
+            // The fork of this one was lost.
+            Who::new(970, 960).exec("/usr/bin/cc", &["cc"]),
+        ],
+    );
+    assert_eq!(
+        behaviours(&out),
+        [
+            "command:make /usr/bin/make exec /usr/bin/dash",
+            "command:make /usr/bin/make write /srv/out.o",
+            "command:make /usr/bin/make exec /usr/bin/cc",
+        ]
+    );
+    assert_eq!(pipeline.running_in_scope(), 3);
+    feed(&mut pipeline, &[shell.exit(0), make.exit(0)]);
+    assert_eq!(pipeline.running_in_scope(), 1);
+}
+
+#[test]
+fn an_exit_counts_once() {
+    let (child, mut pipeline) = (Who::new(20, 10), host());
+    let out = feed(&mut pipeline, &[nginx().fork(child), child.exit(0x300), child.exit(0x300)]);
+    let exits = out.events.iter().filter(|event| matches!(event.event.body, Body::Exit(_))).count();
+    assert_eq!((exits, pipeline.counters()["exits_repeated"]), (1, 1));
+}
+
+#[test]
+fn a_seeded_process_is_refined_by_its_first_event() {
+    let mut pipeline = host();
+    let exact = Who { start_time_ns: 10_000_777, ..nginx() };
+    let out = feed(&mut pipeline, &[exact.listen(80), exact.fork(Who::new(20, 10)), exact.exit(0)]);
+    assert_eq!(behaviours(&out), ["unit:web.service /usr/sbin/nginx listen tcp 127.0.0.1 80"]);
+    assert_eq!(out.events[0].process.as_ref().unwrap().start_time_ns, 10_000_777);
+    // The next tick is another process.
+    let other = Who { start_time_ns: 20_000_000, ..nginx() };
+    let out = feed(&mut pipeline, &[other.listen(81)]);
+    assert_eq!(out.events[0].process.as_ref().unwrap().exe, "");
+    assert_eq!(pipeline.counters()["processes_unknown"], 1);
+}
+
+#[test]
+fn connects_show_with_their_result_and_are_judged_at_once() {
+    let mut pipeline = host();
+    let start = nginx().time_ns;
+    let out = feed(&mut pipeline, &[nginx().connect(7, 80)]);
+    assert_eq!((out.observations.len(), out.events.len()), (1, 0));
+    let swapper = Who { pid: 0, start_time_ns: 0, ..nginx() };
+    let out = feed(&mut pipeline, &[swapper.at(start + 5).connect_result(7, 80, 111)]);
+    let [event] = &out.events[..] else { panic!("one event, found {:?}", out.events) };
+    assert_eq!(event.process.as_ref().unwrap().pid, 10);
+    assert!(
+        matches!(&event.event.body, Body::Connect(socket) if socket.result == ConnectResult::Failed(111))
+    );
+    assert_eq!((out.observations.len(), pipeline.counters()["processes_unknown"]), (0, 0));
+
+    let late = start + 10 + crate::connect_join::HOLD_NS_MAX;
+    let out = feed(
+        &mut pipeline,
+        &[nginx().at(start + 9).connect(8, 80), swapper.at(late).connect_result(8, 80, 0)],
+    );
+    let shown: Vec<_> = out.events.iter().map(|event| event.process.is_some()).collect();
+    assert_eq!(shown, [true, false], "pending, then its result alone");
+}
+
+#[test]
+fn what_failed_or_says_nothing_is_no_behaviour() {
+    let nginx = nginx();
+    let out = feed(
+        &mut host(),
+        &[nginx.unlink("/srv", "x", 2), nginx.rename("/a", "/b", 13), nginx.unlink("/srv", "../y", 0)],
+    );
+    assert_eq!(behaviours(&out), ["unit:web.service /usr/sbin/nginx delete /y"]);
+    assert!(out.observations[0].0.traits.object_from_caller);
+    assert_eq!(out.events.len(), 3);
+}
+
+#[test]
+fn own_entries_in_proc_are_those_of_self() {
+    let nginx = nginx();
+    let out = feed(
+        &mut host(),
+        &[
+            nginx.open("/proc/10/oom_score_adj", 1, FileFlags::default()),
+            nginx.open("/proc/10/task/10/comm", 1, FileFlags::default()),
+        ],
+    );
+    assert_eq!(
+        behaviours(&out),
+        [
+            "unit:web.service /usr/sbin/nginx write /proc/self/oom_score_adj",
+            "unit:web.service /usr/sbin/nginx write /proc/self/comm",
+        ]
+    );
+}
+
+#[test]
+fn exclusive_names_stay_ephemeral_until_renamed() {
+    let nginx = nginx();
+    let out = feed(
+        &mut host(),
+        &[
+            nginx.open("/srv/x.lock", O_CREAT_EXCL_WRONLY, FileFlags::CREATED),
+            nginx.open("/srv/x.lock", 1, FileFlags::default()),
+            nginx.rename("/srv/x.lock", "/srv/x", 0),
+            nginx.open("/srv/x", 1, FileFlags::default()),
+            nginx.open("/srv/x.lock", 1, FileFlags::CREATED),
+            nginx.open("/srv/y.lock", O_CREAT_EXCL_WRONLY, FileFlags::CREATED),
+            nginx.unlink("/srv", "y.lock", 0),
+        ],
+    );
+    let ephemeral: Vec<bool> = out.observations.iter().map(|(seen, _)| seen.traits.ephemeral).collect();
+    assert_eq!(ephemeral, [true, true, true, false, false, true, true]);
+}
+
+#[test]
+fn a_program_that_the_workload_made_is_fresh() {
+    let (nginx, child) = (nginx(), Who::new(20, 10));
+    let fresh = |records: &[Vec<u8>]| {
+        let out = feed(&mut host(), records);
+        out.observations.last().unwrap().0.traits.executable_is_fresh
+    };
+    let create = |path: &str| nginx.open(path, 0o101, FileFlags::CREATED);
+    assert!(fresh(&[create("/tmp/x"), nginx.fork(child), child.exec("/tmp/x", &["x"])]));
+    assert!(fresh(&[create("/tmp/x.sh"), child.exec_script("/bin/dash", "/tmp/x.sh", &["x"])]));
+    assert!(!fresh(&[create("/tmp/y"), nginx.fork(child), child.exec("/tmp/x", &["x"])]));
+    let later = child.at(child.time_ns + 600_000_000_001);
+    assert!(!fresh(&[create("/tmp/x"), nginx.fork(child), later.exec("/tmp/x", &["x"])]));
+}
+
+#[test]
+fn programs_without_a_name_are_fileless() {
+    let fileless = |flags, path_flags, script: &str| {
+        let record = nginx().exec_with("/memfd:x", &["x"], flags, path_flags, script);
+        feed(&mut host(), &[record]).observations.last().unwrap().0.traits.fileless
+    };
+    assert!(fileless(ExecFlags::MEMFD, PathFlags::NO_NAMESPACE, ""));
+    assert!(fileless(ExecFlags::default(), PathFlags::DELETED, ""));
+    assert!(fileless(ExecFlags::SCRIPT, PathFlags::default(), "/dev/fd/3"));
+    assert!(!fileless(ExecFlags::default(), PathFlags::default(), ""));
+}
+
+#[test]
+fn a_fileless_exec_is_a_finding_without_a_baseline() {
+    let record = nginx().exec_with("/memfd:x", &["x"], ExecFlags::MEMFD, PathFlags::NO_NAMESPACE, "");
+    let out = feed(&mut host(), &[record]);
+    assert_eq!(out.findings[0].reason.name(), "floor");
+}
+
+#[test]
+fn the_cgroup_of_an_exec_places_processes_that_follow() {
+    let moved = Who::new(30, 10).in_cgroup(77);
+    let out = feed(&mut host(), &[moved.exec("/usr/bin/app", &["app"]), moved.listen(5)]);
+    assert_eq!(behaviours(&out).last().unwrap(), "unit:web.service /usr/bin/app listen tcp 127.0.0.1 5");
+}
+
+#[test]
+fn bytes_that_are_no_record_are_counted() {
+    let mut pipeline = host();
+    let mut unknown = nginx().exit(0);
+    unknown[4..6].copy_from_slice(&99u16.to_ne_bytes());
+    feed(&mut pipeline, &[b"short".to_vec(), Vec::new(), unknown]);
+    let counters = pipeline.counters();
+    assert_eq!((counters["records_undecodable"], counters["records_unknown_kind"]), (2, 1));
+}
+
+fn any_record() -> impl Strategy<Value = Vec<u8>> {
+    let who = (2u32..8, 1u32..8, 0u64..4).prop_map(|(pid, ppid, start)| Who {
+        start_time_ns: u64::from(pid) * 1_000_000 + start,
+        ..Who::new(pid, ppid)
+    });
+    (who, 0u8..9, 2u32..8).prop_map(|(who, kind, other)| match kind {
+        0 => who.fork(Who {
+            ppid: who.pid,
+            parent_start_time_ns: who.start_time_ns,
+            ..Who::new(other, who.pid)
+        }),
+        1 => who.exec(["/bin/dash", "/bin/ls", "/bin/app"][other as usize % 3], &["a"]),
+        2 => who.exit(0),
+        3 => who.connect(u64::from(other), 80),
+        4 => who.connect_result(u64::from(other), 80, 0),
+        5 => who.listen(other as u16),
+        6 => who.open("/srv/x", 0o301, FileFlags::CREATED),
+        7 => who.unlink("/srv", "x", 0),
+        _ => who.rename("/srv/x", "/srv/y", 0),
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_records_is_taken_and_every_subject_is_named(records in proptest::collection::vec(any_record(), 0..60)) {
+        let mut pipeline = host();
+        let out = feed(&mut pipeline, &records);
+        for (observation, _) in &out.observations {
+            prop_assert!(!observation.behaviour.subject.0.is_empty());
+        }
+        prop_assert_eq!(pipeline.counters()["records"], records.len() as u64);
+        prop_assert_eq!(pipeline.counters()["records_undecodable"], 0);
+    }
+
+    #[test]
+    fn the_same_records_give_the_same_findings(records in proptest::collection::vec(any_record(), 0..60), ticks in any::<u64>()) {
+        let judge = |is_ticked: bool| {
+            let mut pipeline = host();
+            pipeline.set_baseline(Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap()));
+            let mut out = Output::default();
+            for (index, record) in records.iter().enumerate() {
+                if is_ticked && ticks >> (index % 64) & 1 == 1 {
+                    pipeline.tick(BootNs(nginx().time_ns), &mut out);
+                }
+                pipeline.handle(record, &mut out);
+            }
+            out.findings
+        };
+        prop_assert_eq!(judge(true), judge(false));
+    }
+}
