@@ -318,7 +318,7 @@ mod tests {
         check_error(Action::Exec, "/a/../b", "without");
         check_error(Action::Exec, "/a//b", "without");
         check_error(Action::Exec, "/a/", "without");
-        check_error(Action::Exec, "/a\\n", "\\\\xNN");
+        check_error(Action::Exec, "/a\\n", "expected \\xNN with");
         check_error(Action::Exec, "/a\\x2fb", "written as itself");
         check_error(Action::Write, "/a/**/b", "only as the whole last segment");
         check_error(Action::Write, "/a/<pid>", "<num>");

@@ -129,7 +129,7 @@ fn temporary_part(word: &str, after_dot_tmp: bool) -> Option<usize> {
 /// Whether letters and digits, or both cases other than a capital, are mixed.
 fn looks_random(word: &str) -> bool {
     let bytes = word.as_bytes();
-    if bytes.iter().any(|byte| *byte == b'_') || bytes.iter().all(u8::is_ascii_digit) {
+    if bytes.contains(&b'_') || bytes.iter().all(u8::is_ascii_digit) {
         return false;
     }
     let has_digit = bytes.iter().any(u8::is_ascii_digit);

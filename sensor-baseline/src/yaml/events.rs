@@ -135,7 +135,9 @@ impl<'a> Nodes<'a> {
                 (Event::StreamStart | Event::Nothing, _) => {}
                 (Event::DocumentStart(_), _) => return Ok(nodes),
                 _ => {
-                    return Err(Place::START.error("a baseline with fleet and workloads", "an empty document"));
+                    return Err(
+                        Place::START.error("a baseline with fleet and workloads", "an empty document")
+                    );
                 }
             }
         }

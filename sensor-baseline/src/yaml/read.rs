@@ -291,7 +291,7 @@ mod tests {
                 8,
                 "expected the name of a fleet (in quotes, to make it a text), found the number 12".to_owned(),
             ),
-            ("fleet:\nworkloads: {}\n", 1, 7, "expected the name of a fleet, found nothing".to_owned()),
+            ("fleet:\nworkloads: {}\n", 1, 6, "expected the name of a fleet, found nothing".to_owned()),
             (
                 "fleet: web\nversion: two\n",
                 2,
@@ -322,11 +322,11 @@ mod tests {
                 1,
                 "expected one document, found a second one".to_owned(),
             ),
-            ("fleet: &a web\n", 1, 11, "expected everything written out, found an anchor (&NAME)".to_owned()),
+            ("fleet: &a web\n", 1, 8, "expected everything written out, found an anchor (&NAME)".to_owned()),
             (
                 "fleet: !!str web\n",
                 1,
-                14,
+                8,
                 "expected no type tags, found the tag tag:yaml.org,2002:!str".to_owned(),
             ),
             (
@@ -363,7 +363,7 @@ mod tests {
         check(
             "fleet: web\nworkloads:\n  host:\n",
             3,
-            8,
+            7,
             "expected a map of subjects ({} for none), found nothing",
         );
         check(
@@ -385,7 +385,7 @@ mod tests {
                 13,
                 "expected a list of exec entries ([] for none), found \"/bin/sh\"".to_owned(),
             ),
-            ("exec:", 5, 12, "expected a list of exec entries ([] for none), found nothing".to_owned()),
+            ("exec:", 5, 11, "expected a list of exec entries ([] for none), found nothing".to_owned()),
             ("exec: [bin/sh]", 5, 14, "expected an absolute path, found \"bin/sh\"".to_owned()),
             (
                 "exec:\n        - /bin/sh\n        - bin/sh",
