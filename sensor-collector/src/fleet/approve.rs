@@ -3,7 +3,7 @@
 
 use prost::Message;
 use rusqlite::Connection;
-use sensor_baseline::{Observation, Traits, UnixNs, Verdict};
+use sensor_baseline::{FloorRule, floor_rule};
 use sensor_proto::v1;
 
 use crate::collector::Collector;
@@ -30,7 +30,7 @@ pub async fn approve(
             done => return done,
         }
     }
-    Err(FleetError::CannotApprove { reason: "the baseline keeps changing: try again".to_owned() })
+    Err(cannot("the baseline keeps changing: try again".to_owned()))
 }
 
 /// The next baseline's text, from the finding and the baseline in force.
@@ -39,34 +39,17 @@ fn plan(connection: &Connection, fleet: &str, id: &FindingId) -> Result<Push, Fl
         .filter(|stored| stored.fleet == fleet)
         .ok_or_else(|| FleetError::NoFinding { id: id.to_string() })?;
     let finding = v1::Finding::decode(stored.body.as_slice())
-        .map_err(|error| FleetError::CannotApprove { reason: format!("finding {id} is damaged: {error}") })?;
-    if finding.reason == i32::from(v1::Reason::Floor) {
-        return Err(FleetError::CannotApprove { reason: floor_reason(&finding) });
-    }
-    let behaviour =
-        finding.behaviour.as_ref().and_then(wire::behaviour).ok_or_else(|| FleetError::CannotApprove {
-            reason: format!("finding {id} has no behaviour that a baseline can name"),
-        })?;
+        .map_err(|error| cannot(format!("finding {id} is damaged: {error}")))?;
+    let rule = finding_rule(&finding)?;
+    let behaviour = finding
+        .behaviour
+        .as_ref()
+        .and_then(wire::behaviour)
+        .ok_or_else(|| cannot(format!("finding {id} has no behaviour that a baseline can name")))?;
     let current = baselines::current(connection, &stored.fleet)?
         .ok_or_else(|| FleetError::NoBaseline { fleet: stored.fleet.clone(), version: None })?;
-    let next = parse_stored(&current)?.allow(&behaviour);
-    let observation = Observation {
-        behaviour,
-        traits: Traits { object_from_caller: finding.object_from_caller, ..Traits::default() },
-        time: UnixNs(finding.time_unix_ns),
-    };
-    match next.judge(&observation) {
-        Verdict::Allowed => {}
-        Verdict::Denied => {
-            let reason =
-                format!("the baseline denies {} by name: remove that entry first", observation.behaviour);
-            return Err(FleetError::CannotApprove { reason });
-        }
-        verdict => {
-            let reason = format!("{} would still be judged {verdict:?}", observation.behaviour);
-            return Err(FleetError::CannotApprove { reason });
-        }
-    }
+    let next =
+        parse_stored(&current)?.approve(&behaviour, rule).map_err(|error| cannot(error.to_string()))?;
     Ok(Push {
         fleet: stored.fleet,
         yaml: next.to_yaml(),
@@ -76,13 +59,20 @@ fn plan(connection: &Connection, fleet: &str, id: &FindingId) -> Result<Push, Fl
     })
 }
 
-fn floor_reason(finding: &v1::Finding) -> String {
-    match &finding.floor_rule {
-        Some(rule) => {
-            format!("floor rule {} ({}) is not silenced by any baseline entry", rule.id, rule.title)
-        }
-        None => "a floor rule is not silenced by any baseline entry".to_owned(),
+/// The floor rule behind a finding: whether it yields to an entry is the rule's own property.
+fn finding_rule(finding: &v1::Finding) -> Result<Option<&'static FloorRule>, FleetError> {
+    if finding.reason != i32::from(v1::Reason::Floor) {
+        return Ok(None);
     }
+    let id = finding.floor_rule.as_ref().map_or("without a name", |rule| rule.id.as_str());
+    match floor_rule(id) {
+        Some(rule) => Ok(Some(rule)),
+        None => Err(cannot(format!("floor rule {id} is not one that this collector knows"))),
+    }
+}
+
+fn cannot(reason: String) -> FleetError {
+    FleetError::CannotApprove { reason }
 }
 
 /// How often an approval is worked out again when pushes come between.

@@ -19,7 +19,7 @@ pub fn candidate(connection: &Connection, fleet: &str) -> Result<String, FleetEr
     let merged = sensor_baseline::merge(fleet, &hosts);
     let current = baselines::current(connection, fleet)?.map(|row| parse_stored(&row)).transpose()?;
     Ok(match current {
-        Some(current) => merged.keeping(&current).to_yaml(),
+        Some(current) => merged.over(&current).to_yaml(),
         None => merged.to_yaml(),
     })
 }

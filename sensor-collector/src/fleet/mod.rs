@@ -5,6 +5,8 @@
 pub mod approve;
 pub mod candidate;
 pub mod offers;
+#[cfg(test)]
+mod tests;
 
 use rusqlite::Connection;
 use sensor_baseline::Baseline;
@@ -128,7 +130,7 @@ fn parse(yaml: &str) -> Result<Baseline, FleetError> {
     Baseline::parse(yaml).map_err(|error| FleetError::Invalid {
         line: error.line,
         column: error.column,
-        message: error.message,
+        message: error.message(),
     })
 }
 
@@ -168,21 +170,32 @@ fn insert_next(connection: &Connection, push: Push, now: UnixNs) -> Result<Basel
     Ok(row)
 }
 
-/// The text with the version it is stored as, where it names one at all: a file that was pulled, edited and pushed
-/// names the version before. Everything else, comments too, stays as the operator wrote it.
+/// The text with the version it is stored as, in place of the one it names (a file that was pulled and edited names
+/// the version before) or below `fleet:`. Everything else, comments too, stays as the operator wrote it.
 fn with_version(yaml: &str, version: u64) -> String {
-    let is_version =
-        |line: &str| line.strip_prefix("version:").is_some_and(|rest| rest.starts_with([' ', '\t']));
-    let mut text = String::with_capacity(yaml.len());
-    for line in yaml.split_inclusive('\n') {
-        if is_version(line) {
+    let key_line = |key: &str| yaml.split_inclusive('\n').position(|line| is_key_line(line, key));
+    let (replaced, fleet) = (key_line("version"), key_line("fleet"));
+    let mut text = String::with_capacity(yaml.len() + 32);
+    for (index, line) in yaml.split_inclusive('\n').enumerate() {
+        if replaced == Some(index) {
             let comment = line.find(" #").map_or("", |at| line[at..].trim_end());
             text.push_str(&format!("version: {version}{comment}\n"));
-        } else {
-            text.push_str(line);
+            continue;
+        }
+        text.push_str(line);
+        if replaced.is_none() && fleet == Some(index) {
+            let newline = if line.ends_with('\n') { "" } else { "\n" };
+            text.push_str(&format!("{newline}version: {version}\n"));
         }
     }
     text
+}
+
+/// Whether a top-level mapping entry with that key begins on this line.
+fn is_key_line(line: &str, key: &str) -> bool {
+    line.strip_prefix(key)
+        .and_then(|rest| rest.strip_prefix(':'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
 /// Where a top-level key is; the start of the text when it is written in some other way.

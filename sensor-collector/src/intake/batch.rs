@@ -55,7 +55,8 @@ impl Open {
         }
         self.in_flight_bytes += wire_bytes;
         self.in_flight.push_back(InFlight { upto, bytes: wire_bytes });
-        Ok(Output::Commit(Commit { epoch, hole, rows, upto }))
+        let after = self.after.replace(upto);
+        Ok(Output::Commit(Commit { epoch, after, hole, rows, upto }))
     }
 
     fn check_credit(&self, wire_bytes: u64, limits: Limits) -> Result<(), Violation> {

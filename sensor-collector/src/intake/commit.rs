@@ -9,6 +9,9 @@ use crate::intake::{Epoch, Seq};
 pub struct Commit {
     /// The epoch of every sequence here.
     pub epoch: Epoch,
+    /// The high-water mark that must be stored before it; `None` when the epoch was new to the store. Without this a
+    /// batch queued behind one that failed would carry the mark past what was lost.
+    pub after: Option<Seq>,
     /// Sequences that are missing without a declared gap.
     pub hole: Option<Hole>,
     /// What is new, ascending. Empty when all of the batch was stored already.

@@ -10,6 +10,8 @@
 
 mod batch;
 mod commit;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -193,6 +195,8 @@ struct Open {
     /// Everything up to here is stored or handed to the driver; `None` while nothing says where an unknown epoch
     /// with an empty spool begins.
     received: Option<Seq>,
+    /// The high-water mark that the next commit follows; `None` while the epoch is new to the store.
+    after: Option<Seq>,
     durable: Seq,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: u64,
@@ -235,8 +239,14 @@ impl Intake {
         // promised to this store.
         let received = stored.or((first_seq.0 > 0).then(|| Seq(first_seq.0 - 1)));
         let durable = received.unwrap_or_default();
-        self.state =
-            State::Open(Open { epoch, received, durable, in_flight: VecDeque::new(), in_flight_bytes: 0 });
+        self.state = State::Open(Open {
+            epoch,
+            received,
+            after: stored,
+            durable,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+        });
         Output::Welcome { durable_upto: durable, credit_bytes: self.limits.credit_bytes }
     }
 

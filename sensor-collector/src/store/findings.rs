@@ -59,6 +59,7 @@ pub fn commit(
     commit: &Commit,
     stored: UnixNs,
 ) -> Result<u64, StoreError> {
+    check_order(high_water(connection, agent, commit.epoch)?, commit)?;
     let agent_text = agent.text();
     let mut insert = connection.prepare_cached(
         "INSERT INTO findings (agent, epoch, seq, fleet, time_ns, stored_ns, severity, reason, body)
@@ -92,6 +93,17 @@ pub fn commit(
     )?;
     mark.execute(params![agent_text, commit.epoch.0, commit.upto.0.cast_signed()])?;
     Ok(inserted)
+}
+
+/// The mark may only move over what is stored: a batch whose predecessor failed must fail as well.
+fn check_order(stored: Option<Seq>, commit: &Commit) -> Result<(), StoreError> {
+    match (stored, commit.after) {
+        (_, None) => Ok(()),
+        (Some(stored), Some(after)) if stored >= after => Ok(()),
+        (stored, Some(after)) => {
+            Err(StoreError::OutOfOrder { stored: stored.unwrap_or_default().0, needed: after.0 })
+        }
+    }
 }
 
 /// A page of findings.

@@ -11,6 +11,9 @@ pub mod schema;
 pub mod tokens;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -52,6 +55,14 @@ pub enum StoreError {
     /// The engine gave up a transaction half way; nothing of it is stored.
     #[error("store: the transaction was rolled back")]
     RolledBack,
+    /// A batch whose predecessor is not stored.
+    #[error("store: the batch follows sequence {needed}, but {stored} is the last one stored")]
+    OutOfOrder {
+        /// The high-water mark.
+        stored: u64,
+        /// What it should be.
+        needed: u64,
+    },
     /// The writer has stopped.
     #[error("store: the writer has stopped")]
     Stopped,
