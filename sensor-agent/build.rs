@@ -45,7 +45,9 @@ fn build(root: &Path, wish: &str) -> PathBuf {
     match recipe::build(root, &out.join("ebpf")) {
         Ok(object) => object,
         Err(error) => {
-            println!("cargo::error=SENSOR_EBPF={wish}: {error}; `cargo xtask setup` installs what is missing");
+            println!(
+                "cargo::error=SENSOR_EBPF={wish}: {error}; `cargo xtask setup` installs what is missing"
+            );
             exit(1);
         }
     }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The committed object, below the repository's root.
-pub const PREBUILT_OBJECT: &str = "sensor-ebpf/prebuilt/sensor-ebpf.o";
+pub(crate) const PREBUILT_OBJECT: &str = "sensor-ebpf/prebuilt/sensor-ebpf.o";
 
 /// What the committed object was built from, as [`source_hash`] says it.
-pub const PREBUILT_HASH: &str = "sensor-ebpf/prebuilt/source.hash";
+pub(crate) const PREBUILT_HASH: &str = "sensor-ebpf/prebuilt/source.hash";
 
 /// What the object is built from, below the repository's root. A folder stands for every file in it.
 const SOURCES: [&str; 7] = [
@@ -25,7 +25,7 @@ const SOURCES: [&str; 7] = [
 ];
 
 /// Whether the committed object was built from the sources as they are.
-pub fn is_prebuilt_current(root: &Path) -> bool {
+pub(crate) fn is_prebuilt_current(root: &Path) -> bool {
     let stated = fs::read_to_string(root.join(PREBUILT_HASH)).unwrap_or_default();
     source_hash(root).is_ok_and(|hash| hash == stated.trim())
 }
@@ -34,7 +34,7 @@ pub fn is_prebuilt_current(root: &Path) -> bool {
 ///
 /// The same sources give the same bytes wherever the repository, the toolchain and cargo's home lie: paths are
 /// remapped, and nothing else of the machine goes into the object.
-pub fn build(root: &Path, target: &Path) -> io::Result<PathBuf> {
+pub(crate) fn build(root: &Path, target: &Path) -> io::Result<PathBuf> {
     let status = command(root, target)?.status()?;
     if !status.success() {
         return Err(io::Error::other(format!("building the kernel object failed: {status}")));
@@ -49,14 +49,18 @@ fn command(root: &Path, target: &Path) -> io::Result<Command> {
         Some(home) => PathBuf::from(home),
         None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
     };
-    let mut flags: Vec<OsString> = fs::read_to_string(folder.join("rustflags.txt"))?
-        .split_whitespace()
-        .map(OsString::from)
-        .collect();
+    let mut flags: Vec<OsString> =
+        fs::read_to_string(folder.join("rustflags.txt"))?.split_whitespace().map(OsString::from).collect();
     // The standard library's sources can be a link into another folder.
     let library = sysroot.join("lib/rustlib/src/rust");
     let linked = library.canonicalize().unwrap_or_else(|_| library.clone());
-    for (from, to) in [(&home, "/cargo"), (&sysroot, "/sysroot"), (&library, "/rust"), (&linked, "/rust"), (&root.to_owned(), "/sensor")] {
+    for (from, to) in [
+        (&home, "/cargo"),
+        (&sysroot, "/sysroot"),
+        (&library, "/rust"),
+        (&linked, "/rust"),
+        (&root.to_owned(), "/sensor"),
+    ] {
         let mut flag = OsString::from("--remap-path-prefix=");
         flag.push(from);
         flag.push("=");
@@ -74,7 +78,14 @@ fn command(root: &Path, target: &Path) -> io::Result<Command> {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(std::ffi::OsStr::new("\x1f")))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker(&home));
     // What an outer cargo sets for its own build must not reach this one.
-    for name in ["RUSTFLAGS", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"] {
+    for name in [
+        "RUSTFLAGS",
+        "RUSTC",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_TARGET_DIR",
+        "CARGO_BUILD_TARGET",
+    ] {
         command.env_remove(name);
     }
     Ok(command)
@@ -95,7 +106,7 @@ fn sysroot(folder: &Path) -> io::Result<PathBuf> {
 
 /// FNV-1a over names and contents, in the order of the names. Not protection: it finds a forgotten rebuild, and
 /// CI compares the bytes.
-pub fn source_hash(root: &Path) -> io::Result<String> {
+pub(crate) fn source_hash(root: &Path) -> io::Result<String> {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for file in source_files(root)? {
         let name = file.strip_prefix(root).expect("found below the root").to_string_lossy().into_owned();
@@ -107,7 +118,7 @@ pub fn source_hash(root: &Path) -> io::Result<String> {
 }
 
 /// Every file the object is built from, sorted.
-pub fn source_files(root: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn source_files(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> = SOURCES.iter().map(|source| root.join(source)).collect();
     while let Some(path) = folders.pop() {

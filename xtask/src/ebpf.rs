@@ -59,7 +59,11 @@ fn build(mode: Mode) -> Result<()> {
                 "{} is not what the sources build to: run `cargo xtask ebpf --update` and commit the result",
                 prebuilt.display()
             );
-            println!("{} is what the sources build to: {} bytes, sources {hash}", prebuilt.display(), built.len());
+            println!(
+                "{} is what the sources build to: {} bytes, sources {hash}",
+                prebuilt.display(),
+                built.len()
+            );
         }
         Mode::Update => {
             fs::write(&prebuilt, &built).with_context(|| format!("writing {}", prebuilt.display()))?;
