@@ -32,11 +32,11 @@ type Shared = State<Arc<Collector>>;
 
 pub(super) async fn list(State(collector): Shared) -> Result<Json<Value>, ApiError> {
     let fleets = collector.store.read(baselines::fleets).await?;
-    let fleets: Vec<_> = fleets.into_iter().map(fleet_json).collect();
+    let fleets: Vec<_> = fleets.iter().map(fleet_json).collect();
     Ok(Json(json!({ "fleets": fleets })))
 }
 
-fn fleet_json(fleet: FleetRow) -> Value {
+fn fleet_json(fleet: &FleetRow) -> Value {
     json!({
         "name": fleet.name,
         "created_at": fleet.created.rfc3339(),

@@ -62,7 +62,6 @@ where
 }
 
 /// Runs until every sender is gone.
-#[expect(clippy::needless_pass_by_value, reason = "the thread owns the connection until it ends")]
 pub(super) fn run(mut connection: Connection, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
     while let Some(first) = inbox.blocking_recv() {
         let mut group = vec![first];

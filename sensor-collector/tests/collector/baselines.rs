@@ -1,0 +1,234 @@
+//! Fleet baselines: learned behaviours up, candidate, push, offer, status, approval.
+
+use sensor_proto::v1;
+
+use crate::support::{ControlStream, FindingsStream, World, finding, heartbeat, nginx, until};
+
+const BASELINE: &str = "\
+# reviewed
+fleet: web
+workloads:
+  unit:nginx.service:
+    /usr/sbin/nginx:
+      listen: [tcp 80]
+";
+const PATH: &str = "/v1/fleets/web/baseline";
+const LEARNED_EPOCH: [u8; 16] = [9; 16];
+
+fn learned(revision: u64, behaviours: &[v1::Behaviour]) -> v1::control_up::Frame {
+    let behaviours = behaviours.iter().map(|behaviour| v1::LearnedBehaviour {
+        behaviour: Some(behaviour.clone()),
+        count: 2,
+        first_seen_unix_ns: 1,
+        last_seen_unix_ns: 2,
+    });
+    v1::control_up::Frame::Learned(v1::Learned {
+        epoch: LEARNED_EPOCH.to_vec(),
+        revision,
+        behaviours: behaviours.collect(),
+    })
+}
+
+async fn expect_learned_ack(control: &mut ControlStream, revision: u64) {
+    match control.next().await {
+        Ok(Some(v1::control_down::Frame::LearnedAck(ack))) => {
+            assert_eq!((ack.epoch, ack.revision), (LEARNED_EPOCH.to_vec(), revision));
+        }
+        other => panic!("expected an ack, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_heartbeat_shows_in_the_agent_list() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (control, welcome) = ControlStream::open(world.connect(&agent).await, &[]).await;
+    assert_eq!((welcome.fleet.as_str(), welcome.heartbeat_interval_ms), ("web", 10_000));
+    assert_eq!(welcome.learned_epoch, Vec::<u8>::new());
+    let (_, body) = world.get("/v1/agents").await;
+    let shown = &body["agents"][0];
+    assert_eq!((&shown["id"], &shown["connected"]), (&agent.id.as_str().into(), &true.into()));
+    assert_eq!(shown["health"]["counters"]["records_seen{kind=exec}"], 3);
+    assert_eq!(shown["health"]["hooks"]["exec"], "tp_btf/sched_process_exec");
+
+    let degraded = v1::Heartbeat { degraded: vec!["spool: disk full".to_owned()], ..heartbeat(&[]) };
+    control.send(v1::control_up::Frame::Heartbeat(degraded)).await;
+    until("the next heartbeat is stored", async || {
+        let (_, body) = world.get("/v1/agents").await;
+        (body["agents"][0]["health"]["degraded"][0] == "spool: disk full").then_some(())
+    })
+    .await;
+    drop(control);
+    until("the agent shows as gone", async || {
+        let (_, body) = world.get("/v1/agents").await;
+        (body["agents"][0]["connected"] == false).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_first_control_frame_must_be_a_heartbeat() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (up, frames) = tokio::sync::mpsc::channel(1);
+    let mut client = sensor_proto::v1::control_client::ControlClient::new(world.connect(&agent).await);
+    up.send(v1::ControlUp { frame: Some(learned(1, &[])) }).await.unwrap();
+    let frames = tokio_stream::wrappers::ReceiverStream::new(frames);
+    let mut down = client.session(frames).await.unwrap().into_inner();
+    let status = down.message().await.unwrap_err();
+    assert_eq!(status.message(), "protocol violation: the first frame must be a heartbeat");
+}
+
+#[tokio::test]
+async fn learned_behaviours_of_two_hosts_make_a_candidate_with_host_counts() {
+    let world = World::start().await;
+    let (one, two) = (world.enroll().await, world.enroll_another("web").await);
+    let (both, single) =
+        (nginx(v1::Action::Listen, "tcp 0.0.0.0 80"), nginx(v1::Action::Exec, "/usr/bin/once"));
+    let (mut control, _) = ControlStream::open(world.connect(&one).await, &[]).await;
+    control.send(learned(2, &[both.clone(), single])).await;
+    expect_learned_ack(&mut control, 2).await;
+    let (mut other, _) = ControlStream::open(world.connect(&two).await, &[]).await;
+    other.send(learned(1, &[both])).await;
+    expect_learned_ack(&mut other, 1).await;
+
+    let (status, yaml) = world.get_text("/v1/fleets/web/candidate").await;
+    assert_eq!(status, 200);
+    assert!(yaml.contains("/usr/bin/once") && yaml.contains("1 of 2 hosts"), "{yaml}");
+    assert!(yaml.contains("2 of 2 hosts"), "{yaml}");
+    let (status, pushed) = world.put(PATH, &yaml).await;
+    assert_eq!(
+        (status, &pushed["version"]),
+        (200, &1.into()),
+        "the candidate can be pushed as it is: {pushed}"
+    );
+
+    drop(control);
+    let (_, welcome) = ControlStream::open(world.connect(&one).await, &[]).await;
+    assert_eq!((welcome.learned_epoch, welcome.learned_revision), (LEARNED_EPOCH.to_vec(), 2));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_and_counted_but_acknowledged() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (mut control, _) = ControlStream::open(world.connect(&agent).await, &[]).await;
+    control
+        .send(learned(1, &[nginx(v1::Action::Connect, "no address"), nginx(v1::Action::Exec, "/ok")]))
+        .await;
+    expect_learned_ack(&mut control, 1).await;
+    let (_, body) = world.get("/v1/agents").await;
+    assert_eq!(body["agents"][0]["learned"], serde_json::json!({ "behaviours": 1, "refused": 1 }));
+}
+
+#[tokio::test]
+async fn a_push_reaches_connected_agents_and_their_answers_the_operator() {
+    let world = World::start().await;
+    let (one, two) = (world.enroll().await, world.enroll_another("web").await);
+    let stranger = world.enroll_another("db").await;
+    let (mut first, _) = ControlStream::open(world.connect(&one).await, &[]).await;
+    let (mut second, _) = ControlStream::open(world.connect(&two).await, &[]).await;
+    let (mut other_fleet, _) = ControlStream::open(world.connect(&stranger).await, &[]).await;
+
+    let (status, pushed) = world.put(PATH, BASELINE).await;
+    assert_eq!((status, &pushed["version"], &pushed["author"]), (200, &1.into(), &"admin".into()));
+    let offer = first.offer().await;
+    assert_eq!((offer.version, second.offer().await.version), (1, 1));
+    let text = String::from_utf8(offer.yaml.clone()).unwrap();
+    assert_eq!(text, BASELINE.replace("fleet: web\n", "fleet: web\nversion: 1\n"));
+    let (_, shown) = world.get_text(PATH).await;
+    assert_eq!(shown, text);
+
+    let status = |state: v1::baseline_status::State, reason: &str| {
+        let (sha256, reason) = (offer.sha256.clone(), reason.to_owned());
+        let status = v1::BaselineStatus { version: 1, sha256, state: state.into(), reason };
+        v1::control_up::Frame::BaselineStatus(status)
+    };
+    first.send(status(v1::baseline_status::State::Applied, "")).await;
+    second.send(status(v1::baseline_status::State::Failed, "disk full")).await;
+    let rollout = until("both have answered", async || {
+        let (_, body) = world.get("/v1/fleets/web/rollout").await;
+        let pending = body["agents"].as_array().unwrap().iter().any(|agent| agent["state"] == "PENDING");
+        (!pending).then_some(body)
+    })
+    .await;
+    let of =
+        |id: &str| rollout["agents"].as_array().unwrap().iter().find(|agent| agent["agent"] == id).unwrap();
+    assert_eq!(of(&one.id)["state"], "APPLIED");
+    assert_eq!((&of(&two.id)["state"], &of(&two.id)["reason"]), (&"FAILED".into(), &"disk full".into()));
+    assert_eq!(rollout["agents"].as_array().unwrap().len(), 2);
+
+    // The other fleet's agent got nothing: the answer to its next frame comes first.
+    other_fleet.send(learned(1, &[])).await;
+    expect_learned_ack(&mut other_fleet, 1).await;
+
+    // Offered again on a reconnection with another hash, and only then.
+    let (mut again, _) = ControlStream::open(world.connect(&one).await, b"other").await;
+    assert_eq!(again.offer().await.version, 1);
+    let (mut same, _) = ControlStream::open(world.connect(&one).await, &offer.sha256).await;
+    same.send(learned(1, &[])).await;
+    expect_learned_ack(&mut same, 1).await;
+}
+
+#[tokio::test]
+async fn a_broken_file_is_refused_with_its_place_and_changes_nothing() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    world.put(PATH, BASELINE).await;
+    let (mut control, _) = ControlStream::open(world.connect(&agent).await, &[]).await;
+    assert_eq!(control.offer().await.version, 1);
+    let (_, before) = world.get_text(PATH).await;
+
+    let broken = BASELINE.replace("listen: [tcp 80]", "lissten: [tcp 80]");
+    let (status, error) = world.put(PATH, &broken).await;
+    assert_eq!((status, &error["line"]), (422, &6.into()), "{error}");
+    assert!(error["column"].as_u64().is_some_and(|column| column > 0));
+    assert!(error["message"].as_str().unwrap().contains("lissten"), "{error}");
+    let (status, error) = world.put(PATH, &BASELINE.replace("fleet: web", "fleet: db")).await;
+    assert_eq!((status, &error["line"]), (422, &2.into()), "{error}");
+    let (status, error) = world.put("/v1/fleets/nope/baseline", &BASELINE.replace("web", "nope")).await;
+    assert_eq!((status, &error["error"]), (404, &"fleet \"nope\" does not exist".into()));
+    let (status, _) = world.put(PATH, &format!("{BASELINE}#{}\n", "x".repeat(1 << 20))).await;
+    assert_eq!(status, 413);
+    let (status, error) = world.put(&format!("{PATH}?base=7"), BASELINE).await;
+    assert_eq!(status, 409, "{error}");
+
+    let (_, after) = world.get_text(PATH).await;
+    assert_eq!(after, before);
+    control.send(learned(1, &[])).await;
+    expect_learned_ack(&mut control, 1).await;
+}
+
+#[tokio::test]
+async fn an_approved_finding_is_allowed_by_the_next_version_and_a_floor_finding_is_not() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    world.put(PATH, BASELINE).await;
+    let (mut control, _) = ControlStream::open(world.connect(&agent).await, &[]).await;
+    control.offer().await;
+    let novel = finding(1, nginx(v1::Action::Exec, "/usr/bin/curl"), v1::Reason::Novel);
+    let mut floor = finding(2, nginx(v1::Action::Exec, "/memfd:x"), v1::Reason::Floor);
+    let Some(v1::item::Content::Finding(body)) = &mut floor.content else { unreachable!("made above") };
+    body.floor_rule = Some(v1::FloorRule { id: "fileless-exec".to_owned(), ..v1::FloorRule::default() });
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 2).await;
+    stream.send_items(vec![novel, floor]).await;
+    assert_eq!(stream.ack().await, 2);
+
+    let approve = |seq: u64| format!(r#"{{"finding":"{}:5e5e5e5e:{seq}"}}"#, agent.id);
+    let (status, body) = world.post(&format!("{PATH}/approve"), &approve(1)).await;
+    assert_eq!((status, &body["version"]), (200, &2.into()), "{body}");
+    let offer = control.offer().await;
+    assert_eq!(offer.version, 2);
+    let text = String::from_utf8(offer.yaml).unwrap();
+    assert!(text.contains("/usr/bin/curl") && text.contains("version: 2"), "{text}");
+
+    let (status, body) = world.post(&format!("{PATH}/approve"), &approve(2)).await;
+    assert_eq!(status, 409, "{body}");
+    assert!(body["error"].as_str().unwrap().contains("floor rule"), "{body}");
+    let (status, _) = world.post(&format!("{PATH}/approve"), &approve(3)).await;
+    assert_eq!(status, 404);
+    let (_, error) = world.post("/v1/fleets/db/baseline/approve", &approve(1)).await;
+    assert!(error["error"].as_str().unwrap().contains("does not exist"), "{error}");
+    let (_, first) = world.get_text(&format!("{PATH}?version=1")).await;
+    assert!(first.contains("# reviewed"), "old versions stay as they were");
+}

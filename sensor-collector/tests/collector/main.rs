@@ -1,0 +1,7 @@
+//! The whole collector in this process, over real TLS on ports of its own choosing: a tonic client is the agent, an
+//! HTTP client the operator. What one module does is tested in that module.
+
+mod baselines;
+mod findings;
+mod identity;
+mod support;
