@@ -7,6 +7,8 @@ use crate::header;
 use crate::maps::{self, count};
 use crate::read::Address;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::programs::RawTracePointContext;
+use aya_log_ebpf::debug;
 use sensor_event::{Counter, Kind, LossReason};
 
 /// Emits one record about the current task: `fill` writes the body and appends the tail.
@@ -53,12 +55,24 @@ fn build(
 }
 
 /// Accounts for a record and turns the result into the program's exit code, which the kernel ignores.
+///
+/// Tells `bpf_log` what was lost. The agent turns that on; while it is off, the verifier drops the code.
 #[inline(always)]
 fn exit_code(kind: Kind, result: Result<(), LossReason>) -> i32 {
-    let counter = match result {
-        Ok(()) => Counter::Submitted,
-        Err(reason) => Counter::Lost(reason),
-    };
-    count(kind, counter);
+    match result {
+        Ok(()) => count(kind, Counter::Submitted),
+        Err(reason) => {
+            count(kind, Counter::Lost(reason));
+            log_loss(kind, reason);
+        }
+    }
+    0
+}
+
+#[inline(never)]
+fn log_loss(kind: Kind, reason: LossReason) -> i32 {
+    // The macro wants a context for its type only.
+    let context = RawTracePointContext::new(core::ptr::null_mut());
+    debug!(&context, "lost a record of kind {}: reason {}", kind.0, reason as u32);
     0
 }

@@ -52,12 +52,14 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
     let classes = sensor_event::syscall_classes(std::env::consts::ARCH)
         .ok_or_else(|| KernelError::Load(format!("no system call table for {}", std::env::consts::ARCH)))?;
     let own_pid = own_pid();
+    let log_level = if options.bpf_log { LOG_LEVEL_DEBUG } else { 0 };
 
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(aya_btf))
         .override_global("EXIT_HAS_GROUP_DEAD", &has_group_dead, true)
         .override_global("WAKE_BYTES", &wake_bytes, true)
+        .override_global("AYA_LOG_LEVEL", &log_level, true)
         .override_global("SELF_TGID", &own_pid, true)
         .override_global("SYSCALL_CLASSES", classes.as_slice(), true)
         .map_max_entries("LIFECYCLE", options.lifecycle_ring_bytes)
@@ -71,6 +73,9 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
 
 /// A ring wakes its reader when this part of the smaller ring is full.
 const WAKE_DIVISOR: u64 = 16;
+
+/// aya-log's number for the level that the programs log at.
+const LOG_LEVEL_DEBUG: u8 = 4;
 
 fn attach_all(
     ebpf: &mut Ebpf,

@@ -17,6 +17,7 @@ pub use report::{CheckReport, check};
 pub use rings::Drained;
 
 use aya::Ebpf;
+use aya_log::EbpfLogger;
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use rings::{Drain, Waiter};
 use std::path::PathBuf;
@@ -99,6 +100,8 @@ pub struct Kernel {
     drain: Drain<RingBuf<MapData>>,
     waiter: Waiter,
     counters: PerCpuArray<MapData, u64>,
+    /// Passes on what the programs log, if they were asked to.
+    flush_log: Option<Box<dyn FnMut() + Send>>,
     /// Keeps programs and links alive; `None` once detached.
     ebpf: Option<Ebpf>,
 }
@@ -110,12 +113,13 @@ impl Kernel {
     /// When a capability, BTF, a required field or a required hook is missing, or the kernel refuses the object.
     pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
         let load::Loaded { mut ebpf, hooks } = load::load(options)?;
+        let flush_log = if options.bpf_log { Some(log_flusher(&mut ebpf)?) } else { None };
         let lifecycle = take_map(&mut ebpf, "LIFECYCLE")?;
         let activity = take_map(&mut ebpf, "ACTIVITY")?;
         let counters = take_map(&mut ebpf, "COUNTERS")?;
         let drain = Drain::new(lifecycle, activity);
         let waiter = drain.waiter()?;
-        Ok(Self { hooks, drain, waiter, counters, ebpf: Some(ebpf) })
+        Ok(Self { hooks, drain, waiter, counters, flush_log, ebpf: Some(ebpf) })
     }
 
     /// The hook each event got.
@@ -153,8 +157,18 @@ impl Kernel {
         if !self.drain.has_waiting() && !timeout.is_zero() {
             self.waiter.wait(timeout)?;
         }
+        if let Some(flush_log) = &mut self.flush_log {
+            flush_log();
+        }
         Ok(self.drain.drain(&rings::boot_time_ns, budget, sink))
     }
+}
+
+/// What passes the programs' log on to this process's logger.
+fn log_flusher(ebpf: &mut Ebpf) -> Result<Box<dyn FnMut() + Send>, KernelError> {
+    let mut logger = EbpfLogger::init(ebpf)
+        .map_err(|error| KernelError::Map { name: "AYA_LOGS", reason: error.to_string() })?;
+    Ok(Box::new(move || logger.flush()))
 }
 
 fn take_map<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
