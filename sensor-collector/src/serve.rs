@@ -1,6 +1,7 @@
 //! `sensor-collector run`: opens the state, listens, serves, stops. It decides nothing about findings or baselines.
 //! It may call everything in the crate.
 
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,11 +37,14 @@ pub struct Running {
     http_handle: Handle<SocketAddr>,
     grpc: JoinHandle<anyhow::Result<()>>,
     http: JoinHandle<anyhow::Result<()>>,
+    /// Holds the state directory.
+    _lock: File,
 }
 
 /// Opens the state and starts to serve.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let state = StateDir::new(&config.state_dir);
+    let lock = state.lock()?;
     let (collector, server) = open(config, &state).await?;
     let collector = Arc::new(collector);
 
@@ -67,10 +71,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     });
     let http_handle = Handle::new();
     let tls = RustlsConfig::from_config(Arc::new(http_tls(&server)?));
-    let http_server = axum_server::from_tcp_rustls(listener, tls)?.handle(http_handle.clone());
+    let http_server = axum_server::from_tcp_rustls(listener, tls)?
+        .first_request_timeout(FIRST_REQUEST_TIMEOUT)
+        .handle(http_handle.clone());
     let service = http::router(Arc::clone(&collector)).into_make_service();
     let http = tokio::spawn(async move { http_server.serve(service).await.context("serving http") });
-    Ok(Running { grpc_address, http_address, collector, stop_grpc, http_handle, grpc, http })
+    Ok(Running { grpc_address, http_address, collector, stop_grpc, http_handle, grpc, http, _lock: lock })
 }
 
 impl Running {
@@ -174,5 +180,7 @@ fn write_port(state: &StateDir, port: u16) -> anyhow::Result<()> {
     }
 }
 
+/// A connection that asks for nothing is closed.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const GRPC_GRACE: Duration = Duration::from_secs(5);
 const HTTP_GRACE: Duration = Duration::from_secs(2);

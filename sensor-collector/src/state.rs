@@ -1,12 +1,12 @@
 //! The files of a collector's state directory: their names, and writing them so that no half file and no readable
 //! secret is ever left. It knows no format. It may call the file system.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 /// Where each file is.
 #[derive(Clone, Debug)]
@@ -58,6 +58,25 @@ impl StateDir {
     /// Configuration, unless another path was asked for.
     pub fn config(&self) -> PathBuf {
         self.root.join("collector.toml")
+    }
+
+    /// Takes the directory for this process until the file is dropped: two collectors on one state would both think
+    /// that they have the agents' live streams.
+    pub fn lock(&self) -> anyhow::Result<File> {
+        let path = self.root.join("lock");
+        let file =
+            OpenOptions::new().append(true).create(true).mode(MODE_SECRET).open(&path).with_context(
+                || format!("opening {}: has sensor-collector init been run?", path.display()),
+            )?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                bail!("{} is in use by another collector", self.root.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("locking {}", path.display()))
+            }
+        }
     }
 
     /// Makes the directory, for its owner only.

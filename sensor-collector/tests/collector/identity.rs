@@ -16,7 +16,7 @@ async fn a_token_works_once_and_each_refusal_says_why() {
         assert_eq!(status.code(), Code::Unauthenticated);
         assert!(status.message().contains(expected), "{}", status.message());
     };
-    check(&world.made.enrollment_token, &format!("was used at 2")).await;
+    check(&world.made.enrollment_token, "was used at 2").await;
     check(&world.made.enrollment_token, &agent.id).await;
     check("sensor1.x.y", "malformed").await;
     let other = World::start().await;
@@ -161,4 +161,12 @@ async fn init_never_overwrites() {
     let error = sensor_collector::init::init(&options).await.unwrap_err().to_string();
     assert!(error.ends_with("ca.pem exists: init does not overwrite a collector's state"), "{error}");
     assert_eq!(world.ca_pem(), before);
+}
+
+#[tokio::test]
+async fn a_second_collector_on_the_same_state_is_refused() {
+    let world = World::start().await;
+    let config = sensor_collector::config::Config::read(&world.made.config).unwrap();
+    let error = sensor_collector::serve::start(config).await.map(|_| ()).unwrap_err().to_string();
+    assert!(error.ends_with("is in use by another collector"), "{error}");
 }
