@@ -20,23 +20,23 @@ use crate::spool::{Gap, SpoolSender};
 use crate::wire;
 
 /// What the drain thread works with.
-pub struct Drain {
+pub(super) struct Drain {
     /// Where records come from.
-    pub kernel: Kernel,
+    pub(super) kernel: Kernel,
     /// What they go through.
-    pub pipeline: Pipeline,
+    pub(super) pipeline: Pipeline,
     /// Where findings go.
-    pub spool: SpoolSender,
+    pub(super) spool: SpoolSender,
     /// Where observations of workloads that are not armed go.
-    pub learned: LearnedSender,
+    pub(super) learned: LearnedSender,
     /// Baselines to judge by from now on.
-    pub baselines: Receiver<Handover>,
+    pub(super) baselines: Receiver<Handover>,
     /// Where counters are published.
-    pub reports: DrainReports,
+    pub(super) reports: DrainReports,
     /// The host name in findings.
-    pub hostname: String,
+    pub(super) hostname: String,
     /// Set when the agent is to end.
-    pub is_ending: Arc<AtomicBool>,
+    pub(super) is_ending: Arc<AtomicBool>,
 }
 
 impl Drain {
@@ -45,7 +45,7 @@ impl Drain {
     ///
     /// # Errors
     /// When the rings cannot be read any more.
-    pub fn run(mut self) -> Result<(), KernelError> {
+    pub(super) fn run(mut self) -> Result<(), KernelError> {
         let mut output = Output::default();
         let mut accounting = Accounting::default();
         let mut ending_rounds = 0;

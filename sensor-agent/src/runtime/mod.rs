@@ -11,7 +11,7 @@ pub mod baseline_keeper;
 mod drain;
 pub mod vitals;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -160,8 +160,11 @@ fn start_log(configured: &str) -> anyhow::Result<()> {
         Err(_) => EnvFilter::try_new(configured).with_context(|| format!("log: {configured:?}"))?,
     };
     // Somebody else may have set it in a test.
-    let _set_already =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _set_already = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
     Ok(())
 }
 

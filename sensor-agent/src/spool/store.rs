@@ -443,7 +443,7 @@ fn evicted_row(tx: &Transaction<'_>, query: &str, seq: i64) -> rusqlite::Result<
 fn content_bytes(content: &Content) -> u64 {
     match content {
         Content::Finding(bytes) => bytes.len() as u64,
-        Content::Gap(gap) => (gap.kind.len() + gap.reason.len() + 24) as u64,
+        Content::Gap(gap) => (gap.kind.len() + gap.reason.len()) as u64,
     }
 }
 

@@ -297,7 +297,7 @@ impl Session {
             stream.read_not_before = now + READ_RETRY;
             return;
         };
-        let bytes = items.iter().map(wire_bytes).sum();
+        let bytes = BATCH_FRAMING_BYTES + items.iter().map(wire_bytes).sum::<u64>();
         stream.in_flight.push_back(InFlight { last, bytes });
         stream.in_flight_bytes += bytes;
         stream.next = last.next();
@@ -336,8 +336,8 @@ impl Session {
                     return None;
                 }
                 stream.reading = true;
-                let room = stream.credit_bytes.saturating_sub(stream.in_flight_bytes);
-                let limits = ReadLimits { items_max: BATCH_ITEMS_MAX, bytes_max: room.min(BATCH_BYTES_MAX) };
+                let bytes_max = stream.room().min(BATCH_BYTES_MAX);
+                let limits = ReadLimits { items_max: BATCH_ITEMS_MAX, bytes_max };
                 Some(Action::Read { from: stream.next, limits })
             }
             _ => None,
@@ -379,6 +379,12 @@ impl Session {
 }
 
 impl Stream {
+    /// Payload that the credit has room for in one more batch, framing set aside.
+    const fn room(&self) -> u64 {
+        let framing = BATCH_FRAMING_BYTES + BATCH_ITEMS_MAX as u64 * ITEM_FRAMING_BYTES;
+        self.credit_bytes.saturating_sub(self.in_flight_bytes + framing)
+    }
+
     /// When the next read is due; `None` when it waits for an item, an ack, or a read under way.
     fn read_at(&self, holding: &Holding) -> Option<Duration> {
         if self.reading || holding.last < self.next {
@@ -386,8 +392,8 @@ impl Stream {
         }
         // The first item of a batch may be larger than what is left of the credit, so a batch goes out only when
         // there is room for the largest finding, or nothing is in flight.
-        let room = self.credit_bytes.saturating_sub(self.in_flight_bytes);
-        if (room < ITEM_BYTES_MAX && !self.in_flight.is_empty()) || self.in_flight.len() >= BATCHES_MAX {
+        let is_short = self.room() < ITEM_BYTES_MAX && !self.in_flight.is_empty();
+        if is_short || self.in_flight.len() >= BATCHES_MAX {
             return None;
         }
         let unsent = holding.last.next().0 - self.next.0;
@@ -406,9 +412,9 @@ impl Stream {
 fn wire_bytes(item: &StoredItem) -> u64 {
     let payload = match &item.content {
         Content::Finding(bytes) => bytes.len(),
-        Content::Gap(gap) => gap.kind.len() + gap.reason.len() + 24,
+        Content::Gap(gap) => gap.kind.len() + gap.reason.len(),
     };
-    payload as u64 + FRAMING_BYTES
+    payload as u64 + ITEM_FRAMING_BYTES
 }
 
 /// A batch is full at so many items.
@@ -421,7 +427,10 @@ pub const BATCHES_MAX: usize = 64;
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// No encoded finding is larger; [`crate::wire`] sees to it.
 pub const ITEM_BYTES_MAX: u64 = 64 * 1024;
-const FRAMING_BYTES: u64 = 16;
+/// The most that tags, lengths and numbers of an item take on the wire: a gap has five fields, an item four.
+const ITEM_FRAMING_BYTES: u64 = 80;
+/// The same for a batch: its epoch, and its own tag and length.
+const BATCH_FRAMING_BYTES: u64 = 32;
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 const PROTOCOL_ERROR_WAIT: Duration = Duration::from_secs(15);
 const READ_RETRY: Duration = Duration::from_millis(500);
