@@ -8,9 +8,9 @@ mod setup;
 mod testing;
 mod tidy;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Developer tasks of Sensor.
 #[derive(Parser)]
@@ -48,8 +48,8 @@ enum Task {
     DemoService(demo::service::Arguments),
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
         Task::Setup => setup::run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Codegen { check } => ci::codegen(check),
@@ -58,6 +58,14 @@ fn main() -> Result<()> {
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
         Task::DemoService(arguments) => demo::service::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of reasons, without the backtrace that a person cannot use.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
