@@ -15,9 +15,7 @@ use crate::path::{self, Place};
 use crate::read::{Address, read, read_user};
 use crate::syscalls::{AT_FDCWD, Arguments};
 use core::mem::offset_of;
-use sensor_event::{
-    FileBody, FileFlags, Kind, LossReason, PathFlags, RenameBody, SyscallClass, UnlinkBody,
-};
+use sensor_event::{FileBody, FileFlags, Kind, LossReason, PathFlags, RenameBody, SyscallClass, UnlinkBody};
 
 /// `include/uapi/asm-generic/fcntl.h`; the same on x86 and arm64.
 const O_ACCMODE: u32 = 0o3;

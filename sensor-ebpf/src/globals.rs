@@ -23,6 +23,10 @@ sensor_event::for_each_kernel_field!(define);
 #[unsafe(no_mangle)]
 pub static EXIT_HAS_GROUP_DEAD: Global<u32> = Global::new(0);
 
+/// Bit of the bit field `linux_binprm.secureexec`, counted from the start of the structure.
+#[unsafe(no_mangle)]
+pub static BPRM_SECUREEXEC_BIT: Global<u32> = Global::new(Field::ABSENT);
+
 /// Bytes of unread records in a ring at which its reader is woken.
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: Global<u64> = Global::new(0);

@@ -3,10 +3,10 @@
 use crate::draft::{BODY, Draft};
 use crate::emit::{emit, lose};
 use crate::globals::{
-    BPRM_ARGC, BPRM_FILE, BPRM_FILENAME, BPRM_INTERP, DENTRY_NAME, EXIT_HAS_GROUP_DEAD, FILE_INODE,
-    FILE_PATH_DENTRY, FILE_PATH_MNT, FS_PWD_DENTRY, FS_PWD_MNT, INODE_INO, INODE_MODE, INODE_NLINK, INODE_SB,
-    MM_ARG_END, MM_ARG_START, SB_DEV, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, TASK_EXIT_CODE, TASK_FS,
-    TASK_MM, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID,
+    BPRM_ARGC, BPRM_FILE, BPRM_FILENAME, BPRM_INTERP, BPRM_SECUREEXEC_BIT, DENTRY_NAME, EXIT_HAS_GROUP_DEAD,
+    FILE_INODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FS_PWD_DENTRY, FS_PWD_MNT, INODE_INO, INODE_MODE,
+    INODE_NLINK, INODE_SB, MM_ARG_END, MM_ARG_START, SB_DEV, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE,
+    SIGNAL_LIVE, TASK_EXIT_CODE, TASK_FS, TASK_MM, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID,
 };
 use crate::header::{cgroup_id, cgroup_node, start_time};
 use crate::path::{self, Place};
@@ -14,7 +14,7 @@ use crate::read::{Address, read};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::mem::offset_of;
-use sensor_event::{ExecBody, ExecFlags, ExitBody, ForkBody, Kind, LossReason};
+use sensor_event::{ExecBody, ExecFlags, ExitBody, Field, ForkBody, Kind, LossReason};
 
 /// Bytes of argv that a record carries; longer is cut and flagged.
 const ARGV_BYTES_MAX: u64 = 8191;
@@ -53,7 +53,7 @@ fn fill_exec(draft: Draft, bprm: Address) -> Result<(), LossReason> {
     path::append(draft, BODY + offset_of!(ExecBody, cwd), &cwd);
     path::append_kernfs(draft, BODY + offset_of!(ExecBody, cgroup), cgroup_node(task)?);
 
-    let mut flags = 0;
+    let mut flags = secure(bprm)?;
     if is_memfd(inode, exe.dentry)? {
         flags |= ExecFlags::MEMFD.0;
     }
@@ -61,6 +61,17 @@ fn fill_exec(draft: Draft, bprm: Address) -> Result<(), LossReason> {
     flags |= fill_argv(draft, task.follow(&TASK_MM)?)?;
     draft.put(BODY + offset_of!(ExecBody, flags), ExecFlags(flags));
     Ok(())
+}
+
+/// Whether the credentials changed with the program. `begin_new_exec()` fills the bit in before the tracepoint.
+#[inline(always)]
+fn secure(bprm: Address) -> Result<u32, LossReason> {
+    let bit = BPRM_SECUREEXEC_BIT.load();
+    if bit == Field::ABSENT {
+        return Ok(0);
+    }
+    let byte: u8 = read(bprm.0.wrapping_add(u64::from(bit / 8)))?;
+    Ok(if byte >> (bit % 8) & 1 == 1 { ExecFlags::SECURE.0 } else { 0 })
 }
 
 /// The file name and, for a script, the interpreter.

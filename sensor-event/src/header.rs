@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const RECORD_VERSION: u8 = 1;
 
 /// Upper bound of one record in bytes, header and tail included. The kernel side counts a longer one as
-/// [`crate::LossReason::OVERSIZE`]; the decoder refuses it.
+/// [`crate::LossReason::Oversize`]; the decoder refuses it.
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
 /// What a record describes. An integer newtype and not an enum: an unknown kind is a value, not undefined.

@@ -11,7 +11,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Components walked at most; a longer path carries [`PathFlags::TRUNCATED`].
+/// Steps of a walk at most: one per component and one per mount crossed. A longer path carries
+/// [`PathFlags::TRUNCATED`].
 pub const PATH_COMPONENTS_MAX: usize = 64;
 
 /// Properties of a path section.

@@ -62,7 +62,7 @@ pub enum BtfError {
 }
 
 /// Parsed BTF: an index over its bytes.
-pub struct Btf {
+pub(super) struct Btf {
     bytes: Vec<u8>,
     /// Where each type starts; index 0 is `void`.
     types: Vec<usize>,
@@ -116,7 +116,7 @@ impl Btf {
     ///
     /// # Errors
     /// When the bytes are short, of the wrong byte order, or hold a kind of type this reader does not know.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+    pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
         let short = |needed: usize| BtfError::Short { needed, found: bytes.len() };
         let magic = read_u16(&bytes, 0).ok_or_else(|| short(HEADER_BYTES))?;
         if magic != MAGIC {
@@ -168,24 +168,22 @@ impl Btf {
     }
 
     /// Byte offset of `struct.member[.member]...`, looking into anonymous structs and unions; a member may be an
-    /// array element, `member[3]`. `None` when there is no such member, or it is a bit field.
-    #[must_use]
-    pub fn member_offset(&self, path: &str) -> Option<u32> {
+    /// array element, `member[3]`. `None` when there is no such member, or it does not start at a byte.
+    pub(super) fn member_offset(&self, path: &str) -> Option<u32> {
+        let bits = self.member_bits(path)?;
+        bits.is_multiple_of(8).then_some(bits / 8)
+    }
+
+    /// As [`Self::member_offset`], in bits: for a bit field.
+    pub(super) fn member_bits(&self, path: &str) -> Option<u32> {
         let (name, members) = path.split_once('.')?;
         let candidates = self.structs.get(name.as_bytes())?;
         // A kernel can hold several types of one name: the first that has the member is meant.
         candidates.iter().find_map(|id| self.walk(*id, members))
     }
 
-    /// Whether there is a struct or union of this name.
-    #[must_use]
-    pub fn has_struct(&self, name: &str) -> bool {
-        self.structs.contains_key(name.as_bytes())
-    }
-
     /// Number of parameters of the function that the typedef `name` points to (`btf_trace_*`).
-    #[must_use]
-    pub fn typedef_parameters(&self, name: &str) -> Option<usize> {
+    pub(super) fn typedef_parameters(&self, name: &str) -> Option<usize> {
         let mut kind = self.get(*self.typedefs.get(name.as_bytes())?)?;
         for _ in 0..DEPTH_MAX {
             match kind.kind() {
@@ -210,14 +208,14 @@ impl Btf {
             id = member_type;
             if let Some(index) = index {
                 let (element, size) = self.array_element(id)?;
-                offset = offset.checked_add(index.checked_mul(size)?)?;
+                offset = offset.checked_add(index.checked_mul(size)?.checked_mul(8)?)?;
                 id = element;
             }
         }
         Some(offset)
     }
 
-    /// Offset and type of a member, by name, in this type or in an anonymous member of it.
+    /// Offset in bits and type of a member, by name, in this type or in an anonymous member of it.
     fn find_member(&self, id: u32, name: &[u8], depth: usize) -> Option<(u32, u32)> {
         let composite = self.resolve(id)?;
         if depth > DEPTH_MAX || !composite.is_composite() {
@@ -227,16 +225,15 @@ impl Btf {
             let at = composite.at + 12 + index * 12;
             let (member_name, member_type, bits) =
                 (self.u32_at(at)?, self.u32_at(at + 4)?, self.u32_at(at + 8)?);
-            let (bit_offset, bit_size) =
-                if composite.has_bitfields() { (bits & 0x00ff_ffff, bits >> 24) } else { (bits, 0) };
+            // With bit fields about, the upper byte is the member's width.
+            let bit_offset = if composite.has_bitfields() { bits & 0x00ff_ffff } else { bits };
             if self.string(member_name) == name && !name.is_empty() {
-                return (bit_size == 0 && bit_offset.is_multiple_of(8))
-                    .then_some((bit_offset / 8, member_type));
+                return Some((bit_offset, member_type));
             }
             if self.string(member_name).is_empty()
                 && let Some((inner, inner_type)) = self.find_member(member_type, name, depth + 1)
             {
-                return Some((bit_offset / 8 + inner, inner_type));
+                return Some((bit_offset.checked_add(inner)?, inner_type));
             }
         }
         None
@@ -314,3 +311,7 @@ fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(bytes.try_into().expect("four bytes were taken")))
 }
+
+#[cfg(test)]
+#[path = "btf_tests.rs"]
+mod tests;

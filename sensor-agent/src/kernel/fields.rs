@@ -34,3 +34,8 @@ fn resolve_one(btf: &Btf, field: &'static Field, release: &str) -> Result<Resolv
 pub(super) fn exit_has_group_dead(btf: &Btf) -> bool {
     btf.typedef_parameters("btf_trace_sched_process_exit").is_some_and(|parameters| parameters >= 3)
 }
+
+/// Bit of `linux_binprm.secureexec`, a bit field; [`Field::ABSENT`] when there is none.
+pub(super) fn secureexec_bit(btf: &Btf) -> u32 {
+    btf.member_bits("linux_binprm.secureexec").unwrap_or(Field::ABSENT)
+}

@@ -17,8 +17,8 @@ pub use report::{CheckReport, check};
 pub use rings::Drained;
 
 use aya::Ebpf;
-use aya_log::EbpfLogger;
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
+use aya_log::EbpfLogger;
 use rings::{Drain, Waiter};
 use std::path::PathBuf;
 use std::time::Duration;

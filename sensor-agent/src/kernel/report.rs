@@ -35,7 +35,7 @@ pub fn check() -> CheckReport {
 
 /// As [`check`], with other options.
 #[must_use]
-pub fn check_with(options: &KernelOptions) -> CheckReport {
+fn check_with(options: &KernelOptions) -> CheckReport {
     let (hooks, error) = match Kernel::load(options) {
         Ok(kernel) => (kernel.hooks().to_vec(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
