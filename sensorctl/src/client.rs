@@ -110,14 +110,14 @@ impl Client {
 
     fn answer(&self, sent: Result<Response<Body>, ureq::Error>) -> Result<String> {
         let url = &self.config.url;
-        let mut response = sent.map_err(|error| anyhow!("collector {url}: {}", cause(&error)))?;
+        let mut response = sent.map_err(|error| anyhow!("collector {url}: {}", self.cause(&error)))?;
         let status = response.status().as_u16();
         let text = response
             .body_mut()
             .with_config()
             .limit(FILE_BYTES_MAX)
             .read_to_string()
-            .map_err(|error| anyhow!("collector {url}: reading the answer: {}", cause(&error)))?;
+            .map_err(|error| anyhow!("collector {url}: reading the answer: {}", self.cause(&error)))?;
         if (200..300).contains(&status) {
             return Ok(text);
         }
@@ -135,20 +135,22 @@ impl Client {
             _ => bail!("collector {url}: {said} (HTTP {status})"),
         }
     }
-}
 
-/// What went wrong below HTTP, in words.
-fn cause(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Io(error) => match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => {
+    /// What went wrong below HTTP, in words.
+    fn cause(&self, error: &ureq::Error) -> String {
+        let text = error.to_string();
+        match error {
+            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
                 "connection refused; is the collector running?".to_owned()
             }
-            _ => error.to_string(),
-        },
-        ureq::Error::ConnectionFailed => "connection failed; is the collector running?".to_owned(),
-        ureq::Error::Timeout(_) => format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
-        other => other.to_string(),
+            ureq::Error::ConnectionFailed => "connection failed; is the collector running?".to_owned(),
+            ureq::Error::Timeout(_) => format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
+            _ if text.contains("UnknownIssuer") => {
+                let config = self.config.path.display();
+                format!("its certificate is not of the CA that {config} names ({text})")
+            }
+            _ => text,
+        }
     }
 }
 
