@@ -110,7 +110,9 @@ impl Capture {
                 .name("pipeline".to_owned())
                 .spawn_scoped(scope, move || consume(&receiver, consumer))
                 .context("cannot start the pipeline's thread")?;
-            let drained = self.drain(span, sender);
+            let drained = self.drain(span, &sender);
+            // The consumer ends when nobody can send any more.
+            drop(sender);
             let consumed = consuming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             consumed.and(drained)
         });
@@ -118,7 +120,7 @@ impl Capture {
         Ok(Ended { status, counters: self.kernel.counters()? })
     }
 
-    fn drain(&mut self, span: &Span, sender: Sender<Batch>) -> anyhow::Result<Option<ExitStatus>> {
+    fn drain(&mut self, span: &Span, sender: &Sender<Batch>) -> anyhow::Result<Option<ExitStatus>> {
         let mut command = spawn(&span.command, self.is_output_diverted)?;
         let deadline = span.duration.map(|duration| Instant::now() + duration);
         let mut losses = LossReport::default();
@@ -132,7 +134,7 @@ impl Capture {
                 batch.push(record);
             })?;
             batch.upto = if drained.is_empty { upto } else { BootNs(latest) };
-            if !send(&sender, batch, &self.interrupt) {
+            if !send(sender, batch, &self.interrupt) {
                 break;
             }
             losses.report(&self.kernel)?;

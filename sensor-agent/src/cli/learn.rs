@@ -5,6 +5,7 @@ use super::Span;
 use super::capture::{Batch, Capture, Consumer, command_scope, print_totals};
 use super::judge::command_trouble;
 use super::live::{Wish, feed, pipeline, print_troubles};
+use crate::enrich::process_table::Scope;
 use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
 use anyhow::Context as _;
@@ -28,7 +29,8 @@ pub(super) struct LearnArguments {
 pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let is_command = !arguments.span.command.is_empty();
     let capture = Capture::begin(KindSet::ALL)?;
-    let wish = Wish { baseline: None, scope: command_scope(&arguments.span.command), emit_events: false };
+    let scope = command_scope(&arguments.span.command);
+    let wish = Wish { baseline: None, scope: scope.clone(), emit_events: false };
     let mut student = Student {
         pipeline: pipeline(&capture.start, wish),
         output: Output::default(),
@@ -43,7 +45,11 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     }
     print_troubles(&student.pipeline);
     let is_troubled = is_command && command_trouble(&ended, &student.pipeline);
-    let baseline = student.learner.to_baseline(&arguments.fleet);
+    let mut baseline = student.learner.to_baseline(&arguments.fleet);
+    if let Scope::Command(workload) = scope {
+        // Also a command that does nothing has a baseline: anything it does later is new.
+        baseline.arm(workload);
+    }
     write_whole(&arguments.output, &baseline.to_yaml())
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
     let count = student.learner.behaviours().count();

@@ -52,11 +52,10 @@ pub(super) fn print_troubles(pipeline: &Pipeline) {
 }
 
 /// Counters that an operator should see when they are not zero.
-const TROUBLES: [&str; 8] = [
+const TROUBLES: [&str; 7] = [
     "records_undecodable",
     "records_unknown_kind",
     "observations_of_unknown",
-    "processes_unknown",
     "processes_evicted",
     "exits_repeated",
     "cgroups_evicted",

@@ -31,29 +31,28 @@ impl FreshFiles {
     pub fn wrote(&mut self, workload: &Workload, file: &FileOpen, now: BootNs) -> bool {
         let key = (workload.clone(), file.path.text.clone());
         let was_ephemeral = self.by_path.find(&key, now).is_some_and(|name| name.is_ephemeral);
-        let is_ephemeral = file.is_ephemeral() || was_ephemeral;
+        let is_ephemeral = file.is_ephemeral() || (was_ephemeral && !file.is_created());
         self.by_inode.put((workload.clone(), file.dev, file.inode), (), now);
         self.by_path.put(key, Name { is_ephemeral }, now);
         is_ephemeral
     }
 
-    /// A name was removed. Returns whether it was ephemeral.
-    pub fn removed(&mut self, workload: &Workload, path: &str, now: BootNs) -> bool {
+    /// Whether a name that was removed is ephemeral. It stays so: a program that picks a free name with `O_EXCL` may
+    /// remove it and use it for what no event shows, such as a symbolic link.
+    #[must_use]
+    pub fn is_ephemeral(&self, workload: &Workload, path: &str, now: BootNs) -> bool {
         let key = (workload.clone(), path.to_owned());
-        let is_ephemeral = self.by_path.find(&key, now).is_some_and(|name| name.is_ephemeral);
-        self.by_path.remove(&key);
-        is_ephemeral
+        self.by_path.find(&key, now).is_some_and(|name| name.is_ephemeral)
     }
 
-    /// A name was changed: the new one is fresh, and stays when the old one was ephemeral. Returns whether the old
+    /// A name was changed: the new one is as fresh, and stays when the old one was ephemeral. Returns whether the old
     /// one was.
     pub fn renamed(&mut self, workload: &Workload, rename: &Rename, now: BootNs) -> bool {
-        let was_fresh = self.by_path.find(&(workload.clone(), rename.from.text.clone()), now).is_some();
-        let was_ephemeral = self.removed(workload, &rename.from.text, now);
-        if was_fresh {
-            self.by_path.put((workload.clone(), rename.to.text.clone()), Name { is_ephemeral: false }, now);
-        }
-        was_ephemeral
+        let Some(old) = self.by_path.remove(&(workload.clone(), rename.from.text.clone())) else {
+            return false;
+        };
+        self.by_path.put((workload.clone(), rename.to.text.clone()), Name { is_ephemeral: false }, now);
+        old.is_ephemeral
     }
 
     /// Whether the workload made or wrote what is executed: the program, or the script.

@@ -152,7 +152,7 @@ impl ProcessTable {
     pub fn touch(&mut self, actor: &Actor, now: BootNs) -> &mut Process {
         let identity = self.settle(actor.identity);
         if !self.processes.contains_key(&identity) {
-            let process = self.from_header(actor, now);
+            let process = self.told_by_header(actor, now);
             // The fork of the agent's own child is the agent's doing: no record tells of it.
             self.counters.unknown += u64::from(!process.is_own);
             self.insert(process);
@@ -319,7 +319,7 @@ impl ProcessTable {
 
     /// A process that only an event tells of: its fork was lost. Scope and subject come from its parent, so that a
     /// lost record does not let it slip out of the watched tree.
-    fn from_header(&self, actor: &Actor, now: BootNs) -> Process {
+    fn told_by_header(&self, actor: &Actor, now: BootNs) -> Process {
         let placement = self.cgroups.place(actor.cgroup_id, now);
         let image = Image::default();
         let is_own = self.policy.is_agent(actor.identity) || self.policy.is_agent(actor.parent);
@@ -448,3 +448,6 @@ fn is_same_tick(left: Identity, right: Identity) -> bool {
 pub const TICK_NS: u64 = 10_000_000;
 /// One part in so many goes at once when nothing has ended, so that a full table is not sorted for each fork.
 const EVICTED_SHARE: usize = 16;
+
+#[cfg(test)]
+mod tests;

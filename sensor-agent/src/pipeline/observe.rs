@@ -50,7 +50,7 @@ pub(super) fn observed(
             (Action::Write, path(&file.path.text, own))
         }
         Body::Unlink(unlink) if unlink.result == 0 => {
-            traits.ephemeral = fresh_files.removed(workload, &unlink.path.text, now);
+            traits.ephemeral = fresh_files.is_ephemeral(workload, &unlink.path.text, now);
             traits.object_from_caller = unlink.path.is_from_caller();
             (Action::Delete, path(&unlink.path.text, own))
         }

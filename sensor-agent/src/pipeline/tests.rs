@@ -5,6 +5,7 @@ use super::*;
 use crate::enrich::seed::{SeedCgroup, SeedProcess};
 use crate::event::ConnectResult;
 use crate::record_fixture::Who;
+use crate::recording::{Part, RecordingReader, RecordingWriter, Start};
 use proptest::prelude::*;
 use sensor_event::{ExecFlags, FileFlags, PathFlags};
 
@@ -326,6 +327,46 @@ fn bytes_that_are_no_record_are_counted() {
     feed(&mut pipeline, &[b"short".to_vec(), Vec::new(), unknown]);
     let counters = pipeline.counters();
     assert_eq!((counters["records_undecodable"], counters["records_unknown_kind"]), (2, 1));
+}
+
+#[test]
+fn a_recording_gives_the_findings_that_were_given_live() {
+    let baseline = || Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap());
+    let shell = Who::new(20, 10);
+    let records =
+        [nginx().fork(shell), shell.exec("/usr/bin/dash", &["sh"]), shell.connect(1, 4444), shell.exit(0)];
+    let start = Start {
+        hostname: "web-1".to_owned(),
+        kernel_release: "6.18".to_owned(),
+        boot_to_unix_offset_ns: 77,
+        own: None,
+        seed: Seed {
+            processes: vec![seed_process(10, 1, "/usr/sbin/nginx", 10_000_000)],
+            cgroups: Vec::new(),
+        },
+    };
+    let pipeline = |start: &Start| {
+        let boot_to_unix_offset_ns = start.boot_to_unix_offset_ns;
+        let config =
+            PipelineConfig { baseline: baseline(), boot_to_unix_offset_ns, ..PipelineConfig::default() };
+        let mut pipeline = Pipeline::new(config);
+        pipeline.seed(start.seed.clone());
+        pipeline
+    };
+    let live = feed(&mut pipeline(&start), &records).findings;
+
+    let mut file = Vec::new();
+    let mut writer = RecordingWriter::new(&mut file, &start).unwrap();
+    records.iter().for_each(|record| writer.record(record).unwrap());
+    writer.finish(BTreeMap::new()).unwrap();
+    let mut reader = RecordingReader::new(&file[..]).unwrap();
+    let mut replayed = pipeline(reader.start());
+    let mut out = Output::default();
+    while let Part::Record(record) = reader.read_part().unwrap() {
+        replayed.handle(&record, &mut out);
+    }
+    assert_eq!(out.findings, live);
+    assert_eq!(live.len(), 2);
 }
 
 fn any_record() -> impl Strategy<Value = Vec<u8>> {

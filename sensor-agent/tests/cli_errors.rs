@@ -1,0 +1,73 @@
+//! Bad input on the command line: the message names what is wrong. It may call the agent's executable only, and
+//! needs no permission.
+
+mod cli_support;
+
+use cli_support::run;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+#[test]
+fn a_malformed_baseline_is_named_with_its_line() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = folder.path().join("b.yaml");
+    let check = |yaml: &str, place: &str, expected: &str| {
+        fs::write(&path, yaml).expect("it can be written");
+        let said = run(["judge", "--baseline", path.to_str().expect("it is text"), "--", "true"]);
+        assert_eq!(said.status, Some(1));
+        assert!(said.stderr.contains(&format!("b.yaml:{place}")), "{}", said.stderr);
+        assert!(said.stderr.contains(expected), "{}", said.stderr);
+    };
+    check("fleet: x\nworkloads:\n  host:\n    /bin/x:\n      listen: [tcp 99999]\n", "5:", "99999");
+    check("fleet: x\nworkloads:\n  host:\n    /bin/x:\n      lisen: [tcp 1]\n", "5:", "lisen");
+    check("fleet: [\n", "", "expected");
+}
+
+#[test]
+fn files_that_are_missing_or_foreign_are_named() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (baseline, foreign) = (folder.path().join("b.yaml"), folder.path().join("foreign"));
+    fs::write(&baseline, "fleet: x\nworkloads: {}\n").expect("it can be written");
+    fs::write(&foreign, "#!/bin/sh\nexit 0\n").expect("it can be written");
+    let [baseline, foreign] = [&baseline, &foreign].map(|path| path.to_str().expect("it is text"));
+    let replayed = run(["replay", foreign, "--baseline", baseline]);
+    assert_eq!(replayed.status, Some(1));
+    assert!(replayed.stderr.contains("foreign: not a sensor recording"), "{}", replayed.stderr);
+    let missing = run(["replay", "/nowhere/x", "--baseline", baseline]);
+    assert!(missing.stderr.contains("cannot open /nowhere/x: No such file"), "{}", missing.stderr);
+    let missing = run(["judge", "--baseline", "/nowhere/b.yaml"]);
+    assert!(missing.stderr.contains("cannot read /nowhere/b.yaml: No such file"), "{}", missing.stderr);
+}
+
+#[test]
+fn wrong_arguments_are_named() {
+    let duration = run(["watch", "--for", "10"]);
+    assert!(duration.stderr.contains("expected a number and ms, s, m or h"), "{}", duration.stderr);
+    let kind = run(["watch", "--kind", "execs"]);
+    assert!(kind.stderr.contains("execs"), "{}", kind.stderr);
+    assert_ne!((duration.status, kind.status), (Some(0), Some(0)));
+}
+
+#[test]
+fn without_privilege_the_missing_capability_is_named() {
+    // Nobody can reach the build folder; anybody can reach this one.
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let agent = folder.path().join("sensor-agent");
+    fs::copy(env!("CARGO_BIN_EXE_sensor-agent"), &agent).expect("the agent can be copied");
+    let mut command = Command::new(&agent);
+    command.args(["watch", "--for", "1s"]);
+    if nix::unistd::geteuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    let output = command.output().expect("the agent starts");
+    let stderr = String::from_utf8(output.stderr).expect("messages are text");
+    if output.status.success() {
+        println!("skipped: an ordinary user may load programs here");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("missing capability CAP_"), "{stderr}");
+}
