@@ -3,6 +3,7 @@
 //! Every variable offset goes through [`bounded`], so that the verifier of any kernel sees it below
 //! [`RECORD_BYTES_MAX`], and a slot has room behind that for the largest single append.
 
+use crate::maps::{self, Claim};
 use crate::read::Address;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str};
 use core::arch::asm;
@@ -29,6 +30,7 @@ pub struct Slot {
 #[derive(Clone, Copy)]
 pub struct Draft {
     slot: *mut Slot,
+    index: u32,
 }
 
 const _: () = assert!(RECORD_BYTES_MAX == 0x8000, "`bounded` masks with the bound of a record");
@@ -57,13 +59,38 @@ fn bounded_append(len: u64) -> u32 {
     len as u32
 }
 
+/// An offset in the fixed part that came through a subprogram's parameter: the same number, and one the verifier
+/// knows to be aligned and small.
+#[inline(always)]
+pub fn bounded_reference(reference: u32) -> usize {
+    let mut reference = u64::from(reference);
+    // SAFETY: one register operation; no memory, no flags.
+    unsafe {
+        asm!("{reference} &= 0xf8", reference = inout(reg) reference, options(nomem, nostack, pure));
+    }
+    reference as usize
+}
+
 impl Draft {
     /// Starts a record whose tail begins after a body of `body_bytes`.
     #[inline(always)]
-    pub fn new(slot: *mut Slot, body_bytes: usize) -> Self {
-        let draft = Self { slot };
+    pub fn new(claim: &Claim, body_bytes: usize) -> Self {
+        let draft = Self { slot: claim.memory, index: claim.index };
         draft.set_len((BODY + body_bytes) as u64);
         draft
+    }
+
+    /// The draft in a scratch slot, for a subprogram: see [`Self::index`].
+    #[inline(always)]
+    pub fn at_index(index: u32) -> Option<Self> {
+        Some(Self { slot: maps::scratch(index)?, index })
+    }
+
+    /// How a subprogram is told which draft is meant. One that takes and returns numbers only is verified once,
+    /// for any of them (a *global* function, since 5.6), and not again for every state of every call.
+    #[inline(always)]
+    pub fn index(self) -> u32 {
+        self.index
     }
 
     /// Bytes written so far.

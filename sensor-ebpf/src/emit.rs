@@ -5,7 +5,6 @@ use crate::draft::Draft;
 use crate::globals::SELF_TGID;
 use crate::header;
 use crate::maps::{self, count};
-use crate::read::Address;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::debug;
@@ -42,8 +41,8 @@ fn build(
     fill: impl FnOnce(Draft) -> Result<(), LossReason>,
 ) -> Result<(), LossReason> {
     let claim = maps::claim()?;
-    let draft = Draft::new(claim.memory, body_bytes);
-    let built = header::describe(draft, kind, Address::current_task()).and_then(|()| fill(draft));
+    let draft = Draft::new(&claim, body_bytes);
+    let built = header::describe(draft, kind).and_then(|()| fill(draft));
     let submitted = built.and_then(|()| {
         if draft.len() >= sensor_event::RECORD_BYTES_MAX as u64 {
             return Err(LossReason::Oversize);

@@ -5,7 +5,7 @@
 //! or replaces the descriptor before the call returns can change what is found. The names of the other calls are
 //! read from the caller's memory when the call is done, and say so ([`PathFlags::CALLER`]).
 
-use crate::draft::{BODY, Draft};
+use crate::draft::{BODY, Draft, bounded_reference};
 use crate::emit::{emit, lose};
 use crate::globals::{
     FDT_FD, FDT_MAX_FDS, FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT, FS_PWD_DENTRY,
@@ -15,7 +15,9 @@ use crate::path::{self, Place};
 use crate::read::{Address, read, read_user};
 use crate::syscalls::{AT_FDCWD, Arguments};
 use core::mem::offset_of;
-use sensor_event::{FileBody, FileFlags, Kind, LossReason, PathFlags, RenameBody, SyscallClass, UnlinkBody};
+use sensor_event::{
+    FileBody, FileFlags, Kind, LossReason, PathFlags, PathRef, RenameBody, SyscallClass, UnlinkBody,
+};
 
 /// `include/uapi/asm-generic/fcntl.h`; the same on x86 and arm64.
 const O_ACCMODE: u32 = 0o3;
@@ -125,8 +127,7 @@ pub fn unlink(class: SyscallClass, arguments: Arguments, result: i64) -> i32 {
         }
         draft.put(BODY + offset_of!(UnlinkBody, result), errno(result));
         draft.put(BODY + offset_of!(UnlinkBody, flags), flags);
-        append_base(draft, BODY + offset_of!(UnlinkBody, base), dirfd, name);
-        append_name(draft, BODY + offset_of!(UnlinkBody, name), name);
+        append_name(draft, BODY + offset_of!(UnlinkBody, base), dirfd, name);
         Ok(())
     })
 }
@@ -146,10 +147,8 @@ pub fn rename(class: SyscallClass, arguments: Arguments, result: i64) -> i32 {
         }
         draft.put(BODY + offset_of!(RenameBody, result), errno(result));
         draft.put(BODY + offset_of!(RenameBody, rename_flags), flags);
-        append_base(draft, BODY + offset_of!(RenameBody, old_base), old_dirfd, old_name);
-        append_name(draft, BODY + offset_of!(RenameBody, old_name), old_name);
-        append_base(draft, BODY + offset_of!(RenameBody, new_base), new_dirfd, new_name);
-        append_name(draft, BODY + offset_of!(RenameBody, new_name), new_name);
+        append_name(draft, BODY + offset_of!(RenameBody, old_base), old_dirfd, old_name);
+        append_name(draft, BODY + offset_of!(RenameBody, new_base), new_dirfd, new_name);
         Ok(())
     })
 }
@@ -160,16 +159,24 @@ fn errno(result: i64) -> i32 {
     if result < 0 { -(result as i32) } else { 0 }
 }
 
-/// Appends the directory that a name starts at.
+/// Appends the directory that a name starts at, and the name, with their references: two, one behind the other.
+#[inline(always)]
+fn append_name(draft: Draft, references: usize, dirfd: i32, name: u64) {
+    append_base_and_name(draft.index(), references as u32, dirfd as u32, name);
+}
+
+/// [`append_name`] as a subprogram; returns what one must, a number.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn append_base(draft: Draft, reference: usize, dirfd: i32, name: u64) -> u64 {
-    match base(dirfd, name) {
+pub extern "C" fn append_base_and_name(draft: u32, references: u32, dirfd: u32, name: u64) -> u32 {
+    let Some(draft) = Draft::at_index(draft) else { return 1 };
+    let reference = bounded_reference(references);
+    match base(dirfd as i32, name) {
         Ok(place) => path::append(draft, reference, &place),
-        Err(_) => {
-            path::write_reference(draft, reference, draft.len(), PathFlags::FAULT);
-            0
-        }
+        Err(_) => path::write_reference(draft, reference, draft.len(), PathFlags::FAULT),
     }
+    append_user_name(draft, reference + size_of::<PathRef>(), name);
+    0
 }
 
 #[inline(always)]
@@ -186,8 +193,8 @@ fn base(dirfd: i32, name: u64) -> Result<Place, LossReason> {
 }
 
 /// Appends a name from the caller's memory.
-#[inline(never)]
-fn append_name(draft: Draft, reference: usize, name: u64) -> u64 {
+#[inline(always)]
+fn append_user_name(draft: Draft, reference: usize, name: u64) {
     let start = draft.len();
     let mut flags = PathFlags::CALLER;
     match draft.append_user_string(name, NAME_BYTES_MAX) {
@@ -196,7 +203,6 @@ fn append_name(draft: Draft, reference: usize, name: u64) -> u64 {
         Err(_) => flags = flags.union(PathFlags::FAULT),
     }
     path::write_reference(draft, reference, start, flags);
-    0
 }
 
 /// The file behind a descriptor of the current task: `files_lookup_fd_raw()`, 5.10 to 6.18.
@@ -215,3 +221,17 @@ fn file_of(fd: u32) -> Result<Address, LossReason> {
 fn place_of(file: Address) -> Result<Place, LossReason> {
     Ok(Place { mount: file.follow(&FILE_PATH_MNT)?, dentry: file.follow(&FILE_PATH_DENTRY)? })
 }
+
+const _: () = {
+    let size = size_of::<PathRef>();
+    assert!(
+        offset_of!(UnlinkBody, name) == offset_of!(UnlinkBody, base) + size,
+        "a name's reference follows its base's"
+    );
+    assert!(offset_of!(RenameBody, old_name) == offset_of!(RenameBody, old_base) + size, "likewise");
+    assert!(offset_of!(RenameBody, new_name) == offset_of!(RenameBody, new_base) + size, "likewise");
+    assert!(
+        BODY.is_multiple_of(8) && BODY + size_of::<sensor_event::ExecBody>() <= 0xf8,
+        "`bounded_reference`'s mask"
+    );
+};

@@ -16,10 +16,8 @@ use sensor_event::{Header, Kind, LossReason, RECORD_VERSION, Tier};
 const UNSET: u32 = u32::MAX;
 
 /// Writes everything but the length, which the draft keeps.
-///
-/// One copy per program and not one per call: it is long.
 #[inline(always)]
-pub fn describe(draft: Draft, kind: Kind, task: Address) -> Result<(), LossReason> {
+pub fn describe(draft: Draft, kind: Kind) -> Result<(), LossReason> {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     draft.put(offset_of!(Header, time_ns), now);
@@ -28,11 +26,19 @@ pub fn describe(draft: Draft, kind: Kind, task: Address) -> Result<(), LossReaso
     draft.put(offset_of!(Header, tier), Tier::TRACEPOINT);
     // SAFETY: the helper has no preconditions.
     draft.put(offset_of!(Header, cpu), unsafe { bpf_get_smp_processor_id() });
-    describe_task(draft, task)
+    if describe_task(draft.index()) == 0 { Ok(()) } else { Err(LossReason::Fault) }
 }
 
+/// Writes what concerns the current task. Returns 0, or 1 when something could not be read.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn describe_task(draft: Draft, task: Address) -> Result<(), LossReason> {
+pub extern "C" fn describe_task(draft: u32) -> u32 {
+    let Some(draft) = Draft::at_index(draft) else { return 1 };
+    u32::from(fill_task(draft, Address::current_task()).is_err())
+}
+
+#[inline(always)]
+fn fill_task(draft: Draft, task: Address) -> Result<(), LossReason> {
     draft.put(offset_of!(Header, pid), task.field::<u32>(&TASK_TGID)?);
     draft.put(offset_of!(Header, tid), task.field::<u32>(&TASK_PID)?);
     draft.put(offset_of!(Header, start_time_ns), start_time(task)?);

@@ -77,8 +77,16 @@ pub fn submit(kind: Kind, slot: *mut Slot, len: u64) -> Result<(), LossReason> {
 pub struct Claim {
     /// Which one of this CPU.
     slot: u32,
+    /// Its place in [`SCRATCH`].
+    pub index: u32,
     /// Its memory.
     pub memory: *mut Slot,
+}
+
+/// The memory of a scratch slot.
+#[inline(always)]
+pub fn scratch(index: u32) -> Option<*mut Slot> {
+    SCRATCH.get_ptr_mut(index)
 }
 
 /// Claims a slot of this CPU.
@@ -97,9 +105,9 @@ pub fn claim() -> Result<Claim, LossReason> {
         add(claims, 1);
         // SAFETY: `claims` is the address of an aligned map value.
         if unsafe { claims.read_volatile() } == 1
-            && let Some(memory) = SCRATCH.get_ptr_mut(cpu * SLOTS_PER_CPU + slot)
+            && let Some(memory) = scratch(cpu * SLOTS_PER_CPU + slot)
         {
-            return Ok(Claim { slot, memory });
+            return Ok(Claim { slot, index: cpu * SLOTS_PER_CPU + slot, memory });
         }
         add(claims, u64::MAX);
     }

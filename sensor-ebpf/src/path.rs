@@ -4,7 +4,7 @@
 //! As `prepend_path()` in `fs/d_path.c` (6.18), without its locks: a concurrent rename or unmount can mix two
 //! states of a path, as it can for any reader outside the kernel. Every step is bounded and checked.
 
-use crate::draft::Draft;
+use crate::draft::{Draft, bounded_reference as bounded};
 use crate::globals::{
     DENTRY_HASH_PPREV, DENTRY_INODE, DENTRY_NAME, DENTRY_PARENT, FS_ROOT_DENTRY, FS_ROOT_MNT, INODE_NLINK,
     KERNFS_NAME, KERNFS_PARENT, MOUNT_MNT, MOUNT_MNT_NS, MOUNT_MNT_ROOT, MOUNT_MOUNTPOINT, MOUNT_PARENT,
@@ -32,9 +32,18 @@ pub struct Place {
 /// Appends the names from `place` up to the root of its mount namespace, leaf first, and writes the [`PathRef`]
 /// at `reference`, an offset in the record.
 ///
-/// Never fails: what could not be read is left out and flagged. Returns what a subprogram must, a number.
+/// Never fails: what could not be read is left out and flagged.
+#[inline(always)]
+pub fn append(draft: Draft, reference: usize, place: &Place) {
+    append_path(draft.index(), reference as u32, place.dentry.0, place.mount.0);
+}
+
+/// [`append`] as a subprogram; returns what one must, a number.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn append(draft: Draft, reference: usize, place: &Place) -> u64 {
+pub extern "C" fn append_path(draft: u32, reference: u32, dentry: u64, mount: u64) -> u32 {
+    let Some(draft) = Draft::at_index(draft) else { return 1 };
+    let (reference, place) = (bounded(reference), &Place { mount: Address(mount), dentry: Address(dentry) });
     let start = draft.len();
     start_reference(draft, reference);
     let mut flags = deleted(place.dentry).0;
@@ -124,8 +133,17 @@ pub fn root(task: Address) -> Result<Place, LossReason> {
 }
 
 /// Appends the names from a kernfs node (a cgroup) up to its root, as [`append`].
+#[inline(always)]
+pub fn append_kernfs(draft: Draft, reference: usize, node: Address) {
+    append_node(draft.index(), reference as u32, node.0);
+}
+
+/// [`append_kernfs`] as a subprogram.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn append_kernfs(draft: Draft, reference: usize, node: Address) -> u64 {
+pub extern "C" fn append_node(draft: u32, reference: u32, node: u64) -> u32 {
+    let Some(draft) = Draft::at_index(draft) else { return 1 };
+    let (reference, node) = (bounded(reference), Address(node));
     let start = draft.len();
     start_reference(draft, reference);
     let flags = climb_kernfs(draft, node);
