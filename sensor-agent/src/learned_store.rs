@@ -260,6 +260,9 @@ impl LearnedKeeper {
         self.unwritten.extend(self.learner.take_changed());
         if self.table.is_none() {
             self.open();
+            // The file may be a new one.
+            let known = self.learner.behaviours().map(|(behaviour, seen)| (behaviour.clone(), *seen));
+            self.unwritten.extend(known);
         }
         let evicted = self.learner.counters().evicted;
         let gone = if evicted == self.evicted_written { Vec::new() } else { self.forgotten() };
@@ -489,3 +492,101 @@ CREATE TABLE behaviours (
 ) STRICT;
 CREATE INDEX behaviours_by_revision ON behaviours (revision);
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sensor_baseline::Traits;
+
+    fn observation(object: &str, time: u64) -> Observation {
+        let behaviour = Behaviour {
+            workload: Workload("unit:a.service".to_owned()),
+            subject: Subject("/usr/bin/a".to_owned()),
+            action: Action::Write,
+            object: Object::path(object),
+        };
+        Observation { behaviour, traits: Traits::default(), time: UnixNs(time) }
+    }
+
+    /// Everything later than `since`, as (object, count), with the mark it ends at.
+    fn changes(keeper: &LearnedKeeper, since: Revision) -> (Vec<(String, u64)>, Revision) {
+        let chunk = keeper.table.as_ref().unwrap().read(since, 100).unwrap();
+        let rows = chunk.rows.iter().map(|row| (row.behaviour.object.to_string(), row.count)).collect();
+        (rows, chunk.mark.revision)
+    }
+
+    #[test]
+    fn only_what_is_later_than_a_revision_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = LearnedKeeper::start(&folder.path().join("learned.db"));
+        keeper.observe(&[observation("/a", 1), observation("/b", 2), observation("/a", 3)]);
+        keeper.flush();
+        let (rows, revision) = changes(&keeper, Revision(0));
+        assert_eq!(rows, [("/a".to_owned(), 2), ("/b".to_owned(), 1)]);
+        assert_eq!(keeper.state().mark.unwrap().revision, revision);
+        keeper.observe(&[observation("/c", 4), observation("/a", 5)]);
+        keeper.flush();
+        let (rows, _) = changes(&keeper, revision);
+        assert_eq!(rows, [("/c".to_owned(), 1)], "a count alone is not sent every second");
+    }
+
+    #[test]
+    fn a_piece_ends_at_the_revision_of_its_last_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = LearnedKeeper::start(&folder.path().join("learned.db"));
+        keeper.observe(&(0..5).map(|n| observation(&format!("/dir{n}/x"), n + 1)).collect::<Vec<_>>());
+        keeper.flush();
+        let table = keeper.table.as_ref().unwrap();
+        let first = table.read(Revision(0), 3).unwrap();
+        assert_eq!((first.rows.len(), first.mark.revision), (3, Revision(3)));
+        let rest = table.read(first.mark.revision, 3).unwrap();
+        assert_eq!((rest.rows.len(), rest.mark.revision), (2, Revision(5)));
+    }
+
+    #[test]
+    fn what_was_learned_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("learned.db");
+        let mut keeper = LearnedKeeper::start(&path);
+        keeper.observe(&[observation("/a", 1), observation("/a", 2)]);
+        keeper.flush();
+        let mark = keeper.state().mark;
+        drop(keeper);
+        let mut keeper = LearnedKeeper::start(&path);
+        assert_eq!((keeper.state().mark, keeper.state().behaviours), (mark, 1));
+        keeper.observe(&[observation("/a", 3)]);
+        keeper.flush();
+        let (rows, _) = changes(&keeper, Revision(0));
+        assert_eq!(rows, [("/a".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn a_damaged_file_is_replaced_under_a_new_epoch() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("learned.db");
+        for damage in ["not a database, and long enough to be read as one", ""] {
+            std::fs::write(&path, damage).unwrap();
+            let mut keeper = LearnedKeeper::start(&path);
+            keeper.observe(&[observation("/a", 1)]);
+            keeper.flush();
+            assert_eq!(keeper.state().degraded, None);
+            assert_eq!(changes(&keeper, Revision(0)).0, [("/a".to_owned(), 1)]);
+            drop(keeper);
+            crate::spool::set_aside(&path, 1).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_said_and_nothing_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing").join("learned.db");
+        let mut keeper = LearnedKeeper::start(&path);
+        keeper.observe(&[observation("/a", 1)]);
+        keeper.flush();
+        assert!(keeper.state().degraded.unwrap().contains("learned.db"));
+        std::fs::create_dir(folder.path().join("missing")).unwrap();
+        keeper.flush();
+        assert_eq!(keeper.state().degraded, None);
+        assert_eq!(changes(&keeper, Revision(0)).0, [("/a".to_owned(), 1)]);
+    }
+}

@@ -58,7 +58,7 @@ impl Drain {
             let upto = boot_now();
             let pipeline = &mut self.pipeline;
             let drained = self.kernel.drain(DRAIN_INTERVAL, DRAIN_RECORDS_MAX, &mut |record| {
-                pipeline.handle(record, &mut output)
+                pipeline.handle(record, &mut output);
             })?;
             if drained.is_empty {
                 self.pipeline.tick(upto, &mut output);

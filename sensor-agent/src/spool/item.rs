@@ -2,6 +2,7 @@
 //! call nothing but the standard library.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Identifies one spool's numbering. A new spool has a new one, so that no sequence number is ever used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,23 +112,23 @@ pub struct LossTally {
 
 impl LossTally {
     /// Adds one loss. Beyond [`LOSS_CAUSES_MAX`] causes the count goes to kind `other`, reason `other`.
-    pub fn add(&mut self, gap: Gap) {
+    pub fn add(&mut self, mut gap: Gap) {
         if gap.count == 0 {
             return;
         }
-        let mut key = (gap.kind.clone(), gap.reason.clone());
-        if !self.by_cause.contains_key(&key) && self.by_cause.len() >= LOSS_CAUSES_MAX {
-            key = ("other".to_owned(), "other".to_owned());
+        let is_known = |gap: &Gap| self.by_cause.contains_key(&(gap.kind.clone(), gap.reason.clone()));
+        if self.by_cause.len() >= LOSS_CAUSES_MAX && !is_known(&gap) {
+            gap = Gap { kind: "other".to_owned(), reason: "other".to_owned(), ..gap };
         }
-        match self.by_cause.get_mut(&key) {
-            Some(known) => {
+        match self.by_cause.entry((gap.kind.clone(), gap.reason.clone())) {
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
                 known.count = known.count.saturating_add(gap.count);
                 known.from_ns = known.from_ns.min(gap.from_ns);
                 known.to_ns = known.to_ns.max(gap.to_ns);
             }
-            None => {
-                let (kind, reason) = key.clone();
-                self.by_cause.insert(key, Gap { kind, reason, ..gap });
+            Entry::Vacant(place) => {
+                place.insert(gap);
             }
         }
     }

@@ -130,17 +130,25 @@ impl Store {
         items: impl IntoIterator<Item = &'a NewItem>,
         acked: Option<Seq>,
     ) -> Result<Holding, StoreError> {
-        let path = self.path.clone();
-        let after = self.commit_inner(items, acked).map_err(|error| fault(&path, &error))?;
+        let items: Vec<&NewItem> = items.into_iter().collect();
+        let mut result = self.commit_inner(&items, acked);
+        if let Err(error) = &result
+            && error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+            && self.reuse_log().is_ok()
+        {
+            result = self.commit_inner(&items, acked);
+        }
+        let after = result.map_err(|error| fault(&self.path, &error))?;
         self.holding = after;
         Ok(after)
     }
 
-    fn commit_inner<'a>(
-        &mut self,
-        items: impl IntoIterator<Item = &'a NewItem>,
-        acked: Option<Seq>,
-    ) -> rusqlite::Result<Holding> {
+    /// Lets the write-ahead log start over in the room it has, which a full disk cannot take away.
+    fn reuse_log(&self) -> rusqlite::Result<()> {
+        self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
+    }
+
+    fn commit_inner(&mut self, items: &[&NewItem], acked: Option<Seq>) -> rusqlite::Result<Holding> {
         let mut after = self.holding;
         let tx = self.db.transaction()?;
         if let Some(upto) = acked {
@@ -257,7 +265,8 @@ fn check_whole(db: &Connection, path: &Path) -> Result<Holding, StoreError> {
     let setup = db
         .busy_timeout(std::time::Duration::from_secs(5))
         .and_then(|()| db.pragma_update(None, "journal_mode", "WAL"))
-        .and_then(|()| db.pragma_update(None, "synchronous", "FULL"));
+        .and_then(|()| db.pragma_update(None, "synchronous", "FULL"))
+        .and_then(|()| db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES_MAX));
     setup.map_err(|error| fault(path, &error))?;
     let report: String =
         db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| fault(path, &error))?;
@@ -474,6 +483,8 @@ fn unsql(number: i64) -> u64 {
 /// "SPOL": tells a spool from any other SQLite file.
 const APPLICATION_ID: i64 = 0x5350_4f4c;
 const SCHEMA_VERSION: i64 = 1;
+/// Pages of the write-ahead log before it is folded into the file: 1 MiB.
+const LOG_PAGES_MAX: i64 = 256;
 /// Rank of evicted ranges: never evicted again, there is nothing left to take.
 const RANK_EVICTED: u8 = 127;
 

@@ -139,7 +139,9 @@ impl Uplink {
             })),
             Action::Read { from, limits } => {
                 let (inputs, spool) = (self.inputs.clone(), self.parts.spool.clone());
-                tokio::spawn(async move { inputs.report(Input::Read(spool.read(from, limits).await)).await });
+                tokio::spawn(async move {
+                    inputs.report(Input::Read(spool.read(from, limits).await)).await;
+                });
             }
             Action::SendBatch { epoch, items } => {
                 self.send_findings(v1::findings_up::Frame::Batch(v1::Batch {

@@ -83,7 +83,7 @@ fn a_database_of_something_else() {
 #[test]
 fn a_spool_of_another_version() {
     check_set_aside(|path| {
-        Connection::open(path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap()
+        Connection::open(path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     });
 }
 

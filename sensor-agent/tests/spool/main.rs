@@ -1,5 +1,7 @@
 //! The spool's promises, each against its enemy: a model, kills, a full disk, damage. Not the uplink's tests.
 
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
 mod damage;
 mod full_disk;
 mod kills;
