@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::baseline::Baseline;
 use crate::floor::{FloorRule, floor};
-use crate::model::{Action, Behaviour, Observation, Seen, Workload};
-use crate::object::{Object, PathText};
+use crate::model::{Behaviour, Observation, Seen, Workload};
 use crate::template::template;
 
 /// Bounds of a learner.
@@ -45,7 +44,7 @@ pub enum Refusal {
     Floor(&'static FloorRule),
     /// Every remembered behaviour of a full learner was seen more than once.
     Full,
-    /// A baseline has no text for the object: a relative or unfinished path, a port of zero.
+    /// A baseline has no text for it: a relative or unfinished path, a port of zero, an unknown subject.
     NoText,
 }
 
@@ -58,7 +57,7 @@ pub struct LearnerCounters {
     pub refused_floor: u64,
     /// Observations refused because nothing could be evicted.
     pub refused_full: u64,
-    /// Observations whose object has no text.
+    /// Observations that have no text in a baseline.
     pub refused_no_text: u64,
     /// Behaviours forgotten to make room.
     pub evicted: u64,
@@ -87,7 +86,7 @@ impl Learner {
             self.counters.refused_floor += 1;
             return Learned::Refused(Refusal::Floor(rule));
         }
-        if !has_text(&observation.behaviour) {
+        if !observation.behaviour.is_nameable() {
             self.counters.refused_no_text += 1;
             return Learned::Refused(Refusal::NoText);
         }
@@ -207,18 +206,6 @@ impl Learner {
     }
 }
 
-/// Whether a baseline can name the object.
-fn has_text(behaviour: &Behaviour) -> bool {
-    let is_path = |path: &PathText| PathText::parse(path.as_str()).is_ok();
-    match &behaviour.object {
-        Object::Path(path) => is_path(path),
-        Object::Rename { from, to } => is_path(from) && is_path(to),
-        Object::Endpoint(endpoint) => {
-            matches!(behaviour.action, Action::Connect | Action::Listen) && endpoint.port > 0
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Learned, Learner, LearnerLimits, Refusal};
@@ -254,6 +241,9 @@ mod tests {
         let mut odd = seen_at("write", "/x", 1);
         odd.behaviour.object = crate::Object::path("pipe:[1]");
         assert_eq!(learner.observe(&odd), Learned::Refused(Refusal::NoText));
+        let mut nobody = seen_at("write", "/x", 1);
+        nobody.behaviour.subject.0.clear();
+        assert_eq!(learner.observe(&nobody), Learned::Refused(Refusal::NoText));
     }
 
     #[test]

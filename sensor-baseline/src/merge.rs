@@ -29,19 +29,25 @@ pub struct Candidate {
     fleet: String,
     version: Option<u64>,
     host_count: usize,
+    refused_count: usize,
     support: BTreeMap<Entry, Support>,
     current: Option<Baseline>,
 }
 
 /// Merges what hosts learned. A host that reports the same behaviour twice counts once, with its higher count, since
-/// counts are totals.
+/// counts are totals. A behaviour that a baseline has no text for, which no honest agent sends, is refused and counted.
 #[must_use]
 pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candidate {
     let mut names = BTreeSet::new();
+    let mut refused = BTreeSet::new();
     let mut sightings: BTreeMap<Entry, Sightings> = BTreeMap::new();
     for (host, behaviours) in hosts {
         names.insert(host);
         for (behaviour, seen) in behaviours {
+            if !behaviour.is_nameable() {
+                refused.insert(behaviour);
+                continue;
+            }
             let hosts = sightings.entry(Entry::allowing(behaviour)).or_default();
             hosts
                 .entry(host.clone())
@@ -57,6 +63,7 @@ pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candida
         fleet: fleet.to_owned(),
         version: None,
         host_count: names.len(),
+        refused_count: refused.len(),
         support: support.collect(),
         current: None,
     }
@@ -102,6 +109,12 @@ impl Candidate {
         self.host_count
     }
 
+    /// Behaviours that were refused because a baseline has no text for them.
+    #[must_use]
+    pub fn refused_count(&self) -> usize {
+        self.refused_count
+    }
+
     /// The baseline proposed, as text with `# 2 of 3 hosts` behind each entry.
     #[must_use]
     pub fn to_yaml(&self) -> String {
@@ -116,6 +129,9 @@ impl Notes for Candidate {
         match self.current.as_ref().and_then(|current| current.version) {
             Some(version) => lines.push(format!("Workloads of version {version} stand as they are there.")),
             None => lines.push("Pushing it arms every workload below.".to_owned()),
+        }
+        if self.refused_count > 0 {
+            lines.push(format!("Left out: {} behaviours that have no text.", self.refused_count));
         }
         lines
     }
@@ -162,6 +178,19 @@ mod tests {
         assert!(text.contains("- /y # 1 of 3 hosts\n"), "{text}");
         assert_eq!(Baseline::parse(&text).unwrap(), candidate.baseline());
         assert_eq!(candidate.entries().map(|(_, support)| support.hosts).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn a_behaviour_without_a_text_does_not_spoil_the_candidate() {
+        let mut hostile = host("a", &["/x"]);
+        let odd = behaviour("write", "/y");
+        hostile
+            .1
+            .push((Behaviour { workload: crate::Workload("evil".to_owned()), ..odd }, Seen::once(UnixNs(1))));
+        let candidate = merge("web", &[hostile]);
+        assert_eq!((candidate.refused_count(), candidate.baseline().entry_count()), (1, 1));
+        assert!(candidate.to_yaml().contains("# Left out: 1 behaviours"));
+        assert_eq!(Baseline::parse(&candidate.to_yaml()).unwrap(), candidate.baseline());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::object::{Object, ObjectError};
+use crate::object::{Object, ObjectError, PathText};
 
 /// What owns a baseline, for example `unit:nginx.service`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +27,30 @@ pub struct HostId(pub String);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixNs(pub u64);
+
+/// Longest name of a fleet, a workload or a subject in a baseline.
+pub(crate) const NAME_BYTES_MAX: usize = 16 * 1024;
+
+impl Workload {
+    /// Whether a baseline can list it: one of the known classes, so that a misspelt one is not silently idle.
+    #[must_use]
+    pub(crate) fn is_nameable(&self) -> bool {
+        let name = self.0.as_str();
+        let of_class = |class: &str| name.strip_prefix(class).is_some_and(|rest| !rest.is_empty());
+        let is_known = name == "host"
+            || name == "cgroup:/"
+            || ["unit:", "session:", "container:", "cgroup:/", "command:"].into_iter().any(of_class);
+        is_known && name.len() <= NAME_BYTES_MAX
+    }
+}
+
+impl Subject {
+    /// Whether a baseline can list it.
+    #[must_use]
+    pub(crate) fn is_nameable(&self) -> bool {
+        (1..=NAME_BYTES_MAX).contains(&self.0.len())
+    }
+}
 
 impl fmt::Display for Workload {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,6 +140,21 @@ pub struct Behaviour {
 impl fmt::Display for Behaviour {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {} {} {}", self.workload, self.subject, self.action, self.object)
+    }
+}
+
+impl Behaviour {
+    /// Whether a baseline has a text for it that is read back as the same.
+    #[must_use]
+    pub(crate) fn is_nameable(&self) -> bool {
+        let is_path = |path: &PathText| PathText::parse(path.as_str()).is_ok();
+        let has_object = match (&self.object, self.action) {
+            (Object::Path(path), Action::Exec | Action::Write | Action::Delete) => is_path(path),
+            (Object::Rename { from, to }, Action::Rename) => is_path(from) && is_path(to),
+            (Object::Endpoint(endpoint), Action::Connect | Action::Listen) => endpoint.port > 0,
+            _ => false,
+        };
+        has_object && self.workload.is_nameable() && self.subject.is_nameable()
     }
 }
 

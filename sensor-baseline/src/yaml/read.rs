@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use super::error::ParseError;
 use super::events::{Node, Nodes, Place};
 use crate::baseline::{Baseline, Disposition, Rules};
-use crate::model::{Action, Subject, Workload};
+use crate::model::{Action, NAME_BYTES_MAX, Subject, Workload};
 use crate::pattern::Pattern;
 
 /// Longest text that is read.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most entries that one baseline may have.
 pub const ENTRIES_MAX: usize = 200_000;
-/// Longest name of a fleet, a workload or a subject.
-const NAME_BYTES_MAX: usize = 16 * 1024;
 
 impl Baseline {
     /// Reads `baseline.yaml`.
@@ -207,11 +205,7 @@ fn checked_name((name, place): (String, Place)) -> Result<(String, Place), Parse
 }
 
 fn check_workload(name: &str, place: Place) -> Result<(), ParseError> {
-    let known = name == "host"
-        || ["unit:", "session:", "container:", "cgroup:/", "command:"].iter().any(|class| {
-            name.strip_prefix(class).is_some_and(|rest| !rest.is_empty() || *class == "cgroup:/")
-        });
-    if known {
+    if Workload(name.to_owned()).is_nameable() {
         return Ok(());
     }
     let expected = "a workload: unit:NAME, session:NAME, container:ID, cgroup:/PATH, command:NAME or host";
@@ -236,228 +230,4 @@ fn listed_under(disposition: Disposition) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::baseline::Baseline;
-
-    fn check(text: &str, line: usize, column: usize, message: &str) {
-        let error = Baseline::parse(text).expect_err(text);
-        assert_eq!((error.line, error.column), (line, column), "{text}\n{error}");
-        assert_eq!(error.message(), message, "{text}");
-    }
-
-    /// A mistake below `unit:a.service`, `/usr/bin/a`: its text begins at line 5, column 7.
-    fn check_rules(rules: &str, line: usize, column: usize, message: &str) {
-        let text = format!("fleet: web\nworkloads:\n  unit:a.service:\n    /usr/bin/a:\n      {rules}\n");
-        check(&text, line, column, message);
-    }
-
-    #[test]
-    fn block_and_flow_lists_quotes_and_comments_are_read() {
-        let text = "# header\nfleet: \"web\"\nversion: 7\nworkloads:\n  unit:a.service:\n    '/usr/bin/a b':\n      exec: [/bin/sh, '/bin/a b'] # two\n      connect:\n        - tcp 10.0.0.0/8 5432-5433\n      deny: {write: [/etc/**]}\n  host: {}\n";
-        let baseline = Baseline::parse(text).unwrap();
-        assert_eq!((baseline.fleet.as_str(), baseline.version, baseline.entry_count()), ("web", Some(7), 4));
-        assert_eq!(baseline.workloads().count(), 2);
-    }
-
-    #[test]
-    fn mistakes_at_the_top_are_named_with_their_place() {
-        let top = "one of the keys fleet, version and workloads";
-        for (text, line, column, message) in [
-            ("", 1, 1, "expected a baseline with fleet and workloads, found an empty document".to_owned()),
-            (
-                "# only a comment\n",
-                1,
-                1,
-                "expected a baseline with fleet and workloads, found an empty document".to_owned(),
-            ),
-            (
-                "- a\n",
-                1,
-                1,
-                "expected a map with the keys fleet, version and workloads, found a list".to_owned(),
-            ),
-            ("workloads: {}\n", 1, 1, "expected the key fleet, found a baseline without it".to_owned()),
-            ("fleet: web\n", 1, 1, "expected the key workloads, found a baseline without it".to_owned()),
-            ("fleet: web\nfleeet: x\n", 2, 1, format!("expected {top}, found \"fleeet\"")),
-            (
-                "fleet: web\nfleet: x\n",
-                2,
-                1,
-                "expected every key once, found a second \"fleet\" (the first is on line 1)".to_owned(),
-            ),
-            (
-                "fleet: 12\n",
-                1,
-                8,
-                "expected the name of a fleet (in quotes, to make it a text), found the number 12".to_owned(),
-            ),
-            ("fleet:\nworkloads: {}\n", 1, 6, "expected the name of a fleet, found nothing".to_owned()),
-            (
-                "fleet: web\nversion: two\n",
-                2,
-                10,
-                "expected a version number from 1, found \"two\"".to_owned(),
-            ),
-            (
-                "fleet: web\nversion: 0\n",
-                2,
-                10,
-                "expected a version number from 1, found the number 0".to_owned(),
-            ),
-            (
-                "fleet: web\nversion: -1\n",
-                2,
-                10,
-                "expected a version number from 1, found the number -1".to_owned(),
-            ),
-            (
-                "fleet: web\nworkloads: []\n",
-                2,
-                12,
-                "expected a map of workloads ({} for none), found a list".to_owned(),
-            ),
-            (
-                "fleet: web\nworkloads: {}\n---\nfleet: x\n",
-                3,
-                1,
-                "expected one document, found a second one".to_owned(),
-            ),
-            ("fleet: &a web\n", 1, 8, "expected everything written out, found an anchor (&NAME)".to_owned()),
-            (
-                "fleet: !!str web\n",
-                1,
-                8,
-                "expected no type tags, found the tag tag:yaml.org,2002:!str".to_owned(),
-            ),
-            (
-                "fleet: web\nworkloads:\n\tunit:a.service: {}\n",
-                3,
-                1,
-                "expected spaces as indentation, found a tab".to_owned(),
-            ),
-        ] {
-            check(text, line, column, &message);
-        }
-    }
-
-    #[test]
-    fn mistakes_in_names_are_named_with_their_place() {
-        check(
-            "fleet: web\nworkloads:\n  unti:a.service: {}\n",
-            3,
-            3,
-            "expected a workload: unit:NAME, session:NAME, container:ID, cgroup:/PATH, command:NAME or host, found \"unti:a.service\"",
-        );
-        check(
-            "fleet: web\nworkloads:\n  host: {}\n  host: {}\n",
-            4,
-            3,
-            "expected every workload once, found a second \"host\" (the first is on line 3)",
-        );
-        check(
-            "fleet: web\nworkloads:\n  host:\n    /a: {}\n    /a: {}\n",
-            5,
-            5,
-            "expected every subject once, found a second \"/a\" (the first is on line 4)",
-        );
-        check(
-            "fleet: web\nworkloads:\n  host:\n",
-            3,
-            7,
-            "expected a map of subjects ({} for none), found nothing",
-        );
-        check(
-            "fleet: web\nworkloads:\n  host: {/a: [/b]}\n",
-            3,
-            14,
-            "expected a map of actions, such as {exec: [/bin/sh]}, found a list",
-        );
-    }
-
-    #[test]
-    fn mistakes_in_entries_are_named_with_their_place() {
-        let actions = "one of exec, connect, listen, write, delete, rename, deny and retired";
-        for (rules, line, column, message) in [
-            ("exce: [/bin/sh]", 5, 7, format!("expected {actions}, found \"exce\"")),
-            (
-                "exec: /bin/sh",
-                5,
-                13,
-                "expected a list of exec entries ([] for none), found \"/bin/sh\"".to_owned(),
-            ),
-            ("exec:", 5, 11, "expected a list of exec entries ([] for none), found nothing".to_owned()),
-            ("exec: [bin/sh]", 5, 14, "expected an absolute path, found \"bin/sh\"".to_owned()),
-            (
-                "exec:\n        - /bin/sh\n        - bin/sh",
-                7,
-                11,
-                "expected an absolute path, found \"bin/sh\"".to_owned(),
-            ),
-            ("exec: [{a: b}]", 5, 14, "expected an absolute path, found a map".to_owned()),
-            (
-                "listen: [80]",
-                5,
-                16,
-                "expected tcp PORT or tcp ADDRESS PORT (in quotes, to make it a text), found the number 80"
-                    .to_owned(),
-            ),
-            (
-                "listen: [tcp 99999]",
-                5,
-                16,
-                "expected a port from 1 to 65535, a range FIRST-LAST, or ephemeral, found \"99999\""
-                    .to_owned(),
-            ),
-            (
-                "connect: [tcp 10.0.0.1/8 1]",
-                5,
-                17,
-                "expected a CIDR whose bits below the prefix are zero, found \"10.0.0.1/8\"".to_owned(),
-            ),
-            ("rename: [/a]", 5, 16, "expected /OLD/PATH -> /NEW/PATH, found \"/a\"".to_owned()),
-            (
-                "write: [/a, /a]",
-                5,
-                19,
-                "expected every entry once, found \"/a\", which is listed under its action already"
-                    .to_owned(),
-            ),
-            (
-                "deny: {write: [/a]}\n      write: [/a]",
-                6,
-                15,
-                "expected every entry once, found \"/a\", which is listed under deny already".to_owned(),
-            ),
-            (
-                "deny: {deny: {}}",
-                5,
-                14,
-                "expected one of exec, connect, listen, write, delete and rename, found \"deny\"".to_owned(),
-            ),
-            (
-                "write: [*a]",
-                5,
-                15,
-                "expected YAML, found while parsing node, found unknown anchor".to_owned(),
-            ),
-        ] {
-            check_rules(rules, line, column, &message);
-        }
-    }
-
-    #[test]
-    fn bounds_hold() {
-        let long = format!("fleet: web\nworkloads: {{}}\n#{}", "x".repeat(super::TEXT_BYTES_MAX));
-        assert!(Baseline::parse(&long).unwrap_err().message().starts_with("expected at most 16777216 bytes"));
-        let deep = format!("fleet: {}", "[".repeat(100_000));
-        assert!(Baseline::parse(&deep).is_err());
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_text_makes_the_reader_panic(text in "[a-z:/ \\n\\t{}\\[\\]&*!#'\"<>-]{0,200}") {
-            let _ = Baseline::parse(&text);
-            let _ = Baseline::parse(&format!("fleet: web\nworkloads:\n  host:\n    /a:\n      {text}"));
-        }
-    }
-}
+mod tests;
