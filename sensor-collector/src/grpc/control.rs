@@ -41,9 +41,10 @@ impl Control for ControlService {
         &self,
         request: Request<Streaming<v1::ControlUp>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let agent = peer::authenticate(&self.collector, &request).await?;
-        let session = self.collector.sessions.open(agent.id, StreamKind::Control);
+        let id = peer::named(&self.collector, &request)?;
+        let session = self.collector.sessions.open(id, StreamKind::Control);
         let session = session.map_err(|reason| Status::unavailable(reason.to_string()))?;
+        let agent = peer::enrolled(&self.collector, id).await?;
         let (frames, down) = mpsc::channel(DOWN_FRAMES_MAX);
         let offers = self.collector.offers.subscribe(&agent.fleet);
         let stream = Stream {

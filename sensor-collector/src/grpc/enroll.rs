@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::clock::{self, UnixNs};
 use crate::collector::Collector;
 use crate::counters::add;
-use crate::grpc::peer::{authenticate, store_status};
+use crate::grpc::peer::{self, store_status};
 use crate::grpc::wire;
 use crate::identity::AgentId;
 use crate::identity::authority::AuthorityError;
@@ -114,10 +114,10 @@ impl Enroll for EnrollService {
         &self,
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::EnrollResponse>, Status> {
-        let agent = authenticate(&self.collector, &request).await?;
+        let id = peer::named(&self.collector, &request)?;
+        let agent = peer::enrolled(&self.collector, id).await?;
         let (certificate_pem, expires) =
             self.certificate(agent.id, &request.into_inner().csr_der, clock::now())?;
-        let id = agent.id;
         self.collector
             .store
             .write(move |connection| agents::set_certificate_expiry(connection, id, expires))

@@ -42,9 +42,10 @@ impl Findings for FindingsService {
         &self,
         request: Request<Streaming<v1::FindingsUp>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
-        let agent = peer::authenticate(&self.collector, &request).await?;
-        let session = self.collector.sessions.open(agent.id, StreamKind::Findings);
+        let id = peer::named(&self.collector, &request)?;
+        let session = self.collector.sessions.open(id, StreamKind::Findings);
         let session = session.map_err(|reason| Status::unavailable(reason.to_string()))?;
+        let agent = peer::enrolled(&self.collector, id).await?;
         let (frames, down) = mpsc::channel(DOWN_FRAMES_MAX);
         let stream = Stream {
             down: Down { frames, collector: Arc::clone(&self.collector) },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use prost::Message;
 use sensor_proto::v1;
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::collector::Collector;
 use crate::http::error::ApiError;
+use crate::http::extract::{Params, Segment};
 use crate::http::findings::parse_agent;
 use crate::http::json::HealthJson;
-use crate::http::query::Params;
 use crate::identity::secret::hex;
 use crate::sessions::StreamKind;
 use crate::store::agents::{self, AgentRow};
@@ -81,7 +81,7 @@ pub(super) async fn list(
 
 pub(super) async fn revoke(
     State(collector): State<Arc<Collector>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<Value>, ApiError> {
     let agent = parse_agent(&id)?;
     let revoked = collector

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::collector::Collector;
 use crate::http::error::ApiError;
+use crate::http::extract::{Params, Segment};
 use crate::http::finding_id::FindingId;
 use crate::http::json::{FindingJson, GapJson};
-use crate::http::query::Params;
 use crate::identity::AgentId;
 use crate::store::findings::{self, FindingQuery, StoredFinding};
 use crate::store::{StoreError, gaps};
@@ -91,7 +91,7 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(collector): State<Arc<Collector>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<FindingJson>, ApiError> {
     let wanted = FindingId::parse(&id)
         .ok_or_else(|| ApiError::bad_request(&format!("finding id {id:?}: expected AGENT:EPOCH:SEQ")))?;

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -20,8 +19,8 @@ use crate::fleet::{self, FleetError, Push};
 use crate::http::Operator;
 use crate::http::agents::heartbeat;
 use crate::http::error::ApiError;
+use crate::http::extract::{Body, Params, Segment};
 use crate::http::finding_id::FindingId;
-use crate::http::query::Params;
 use crate::identity::check_fleet_name;
 use crate::identity::secret::{Sha256Hash, new_enrollment_token};
 use crate::store::agents::{self, AgentRow};
@@ -56,8 +55,8 @@ struct TokenRequest {
 pub(super) async fn create_token(
     State(collector): Shared,
     Extension(operator): Extension<Operator>,
-    Path(fleet): Path<String>,
-    body: Bytes,
+    Segment(fleet): Segment,
+    Body(body): Body,
 ) -> Result<Response, ApiError> {
     check_fleet_name(&fleet).map_err(|error| ApiError::bad_request(&error.to_string()))?;
     let request: TokenRequest = if body.is_empty() { TokenRequest::default() } else { parse_json(&body)? };
@@ -88,7 +87,7 @@ pub(super) async fn create_token(
 
 pub(super) async fn candidate(
     State(collector): Shared,
-    Path(fleet): Path<String>,
+    Segment(fleet): Segment,
 ) -> Result<Response, ApiError> {
     let yaml = collector.store.read(move |connection| fleet_candidate(connection, &fleet)).await?;
     Ok(yaml_response(yaml))
@@ -102,7 +101,7 @@ pub(super) struct VersionQuery {
 
 pub(super) async fn baseline(
     State(collector): Shared,
-    Path(fleet): Path<String>,
+    Segment(fleet): Segment,
     Params(query): Params<VersionQuery>,
 ) -> Result<Response, ApiError> {
     let row = collector.store.read(move |connection| fleet::find(connection, &fleet, query.version)).await?;
@@ -122,9 +121,9 @@ pub(super) struct PushQuery {
 pub(super) async fn push(
     State(collector): Shared,
     Extension(operator): Extension<Operator>,
-    Path(fleet): Path<String>,
+    Segment(fleet): Segment,
     Params(query): Params<PushQuery>,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Json<Value>, ApiError> {
     let yaml = String::from_utf8(body.to_vec()).map_err(|error| {
         let valid = &body[..error.utf8_error().valid_up_to()];
@@ -145,8 +144,8 @@ struct ApproveRequest {
 pub(super) async fn approve(
     State(collector): Shared,
     Extension(operator): Extension<Operator>,
-    Path(fleet): Path<String>,
-    body: Bytes,
+    Segment(fleet): Segment,
+    Body(body): Body,
 ) -> Result<Json<Value>, ApiError> {
     let request: ApproveRequest = parse_json(&body)?;
     let id = FindingId::parse(&request.finding).ok_or_else(|| {
@@ -181,7 +180,7 @@ struct RolloutJson {
 
 pub(super) async fn rollout(
     State(collector): Shared,
-    Path(fleet): Path<String>,
+    Segment(fleet): Segment,
 ) -> Result<Json<Value>, ApiError> {
     let (current, agents) = collector
         .store

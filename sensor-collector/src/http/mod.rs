@@ -4,11 +4,11 @@
 
 mod agents;
 mod error;
+mod extract;
 pub mod finding_id;
 mod findings;
 mod fleets;
 mod json;
-mod query;
 
 use std::sync::Arc;
 
@@ -51,8 +51,7 @@ pub fn router(collector: Arc<Collector>) -> Router {
         .merge(guarded)
         .fallback(no_such_page)
         .method_not_allowed_fallback(no_such_method)
-        // A little more than the largest baseline, so that one that is too large gets the answer that says so.
-        .layer(DefaultBodyLimit::max(BASELINE_BYTES_MAX + BODY_SLACK_BYTES))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(collector)
 }
 
@@ -104,4 +103,6 @@ async fn no_such_method(request: Request) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, &text)
 }
 
-const BODY_SLACK_BYTES: usize = 64 << 10;
+/// Well above the largest baseline: a connection that is closed in the middle of a body shows as a broken pipe, and a
+/// baseline that is too large should get the answer that says so.
+const BODY_BYTES_MAX: usize = 4 * BASELINE_BYTES_MAX;

@@ -190,6 +190,10 @@ async fn a_broken_file_is_refused_with_its_place_and_changes_nothing() {
     assert_eq!((status, &error["error"]), (404, &"fleet \"nope\" does not exist".into()));
     let (status, _) = world.put(PATH, &format!("{BASELINE}#{}\n", "x".repeat(1 << 20))).await;
     assert_eq!(status, 413);
+    let (status, error) = world.put(PATH, &"x".repeat(2 << 20)).await;
+    assert_eq!((status, error["error"].is_string()), (413, true), "{error}");
+    let (status, error) = world.get("/v1/fleets/%ff/candidate").await;
+    assert_eq!((status, error["error"].is_string()), (400, true), "{error}");
     let (status, error) = world.put(&format!("{PATH}?base=7"), BASELINE).await;
     assert_eq!(status, 409, "{error}");
 
