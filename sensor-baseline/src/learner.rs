@@ -1,9 +1,10 @@
 //! Remembers what was seen, within bounds. Not what is done with it (see `merge`), and it keeps no file. May call:
-//! `baseline`, `floor`, `template`.
+//! `baseline`, `ephemeral`, `floor`, `template`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, Entry};
+use crate::ephemeral::EphemeralClasses;
 use crate::floor::{FloorRule, floor};
 use crate::model::{Behaviour, Observation, Seen, Workload};
 use crate::template::template;
@@ -168,10 +169,17 @@ impl Learner {
         self.counters
     }
 
-    /// A baseline that allows exactly what is known.
+    /// A baseline that allows what is known; ports that vary become the ephemeral class.
     #[must_use]
     pub fn to_baseline(&self, fleet: &str) -> Baseline {
-        Baseline::of_behaviours(fleet, self.behaviours().map(|(behaviour, _)| behaviour))
+        let entries: Vec<Entry> =
+            self.behaviours().map(|(behaviour, _)| Entry::allowing(behaviour)).collect();
+        let classes = EphemeralClasses::of(&entries);
+        let mut baseline = Baseline::empty(fleet);
+        for entry in entries {
+            baseline.insert(classes.settle(entry));
+        }
+        baseline
     }
 
     /// Evicts from the workload that is full, or from the largest when all together are too many. Only behaviours

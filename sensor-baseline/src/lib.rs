@@ -4,6 +4,7 @@
 mod baseline;
 mod diff;
 mod entries;
+mod ephemeral;
 mod explain;
 mod floor;
 mod floor_rules;

@@ -1,5 +1,5 @@
 //! What the hosts of a fleet learned, put together with host counts. Not arming it: a candidate is for a person to
-//! review. May call: `baseline`, `model`, `yaml`.
+//! review. May call: `baseline`, `ephemeral`, `model`, `yaml`.
 //!
 //! A merge depends on nothing but which host saw what: order and grouping of the input do not matter, and a host
 //! that is named twice counts once.
@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::baseline::{Baseline, Disposition, Entry};
+use crate::ephemeral::EphemeralClasses;
 use crate::model::{Action, Behaviour, HostId, Seen, Subject, Workload};
 use crate::pattern::Pattern;
 use crate::yaml::{Notes, write};
@@ -55,7 +56,7 @@ pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candida
                 .or_insert(*seen);
         }
     }
-    let support = sightings.into_iter().filter_map(|(entry, hosts)| {
+    let support = settled(sightings).into_iter().filter_map(|(entry, hosts)| {
         let seen = hosts.values().copied().reduce(Seen::join)?;
         Some((entry, Support { hosts: hosts.len(), seen }))
     });
@@ -67,6 +68,19 @@ pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candida
         support: support.collect(),
         current: None,
     }
+}
+
+/// The sightings with varying ports put together; what one host saw of a class is added up.
+fn settled(sightings: BTreeMap<Entry, Sightings>) -> BTreeMap<Entry, Sightings> {
+    let classes = EphemeralClasses::of(sightings.keys());
+    let mut settled: BTreeMap<Entry, Sightings> = BTreeMap::new();
+    for (entry, hosts) in sightings {
+        let known = settled.entry(classes.settle(entry)).or_default();
+        for (host, seen) in hosts {
+            known.entry(host).and_modify(|known| *known = known.join(seen)).or_insert(seen);
+        }
+    }
+    settled
 }
 
 /// Two totals of one host: the union of their times, the higher of their counts.
@@ -178,6 +192,16 @@ mod tests {
         assert!(text.contains("- /y # 1 of 3 hosts\n"), "{text}");
         assert_eq!(Baseline::parse(&text).unwrap(), candidate.baseline());
         assert_eq!(candidate.entries().map(|(_, support)| support.hosts).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn ports_that_vary_over_hosts_become_their_class() {
+        let listener = |name: &str, ports: &[u16]| {
+            let one = |port| (behaviour("listen", &format!("tcp 0.0.0.0 {port}")), Seen::once(UnixNs(1)));
+            (HostId(name.to_owned()), ports.iter().copied().map(one).collect())
+        };
+        let text = merge("web", &[listener("a", &[40001, 40002]), listener("b", &[40003])]).to_yaml();
+        assert!(text.contains("listen:\n        - tcp ephemeral # 2 of 2 hosts\n"), "{text}");
     }
 
     #[test]

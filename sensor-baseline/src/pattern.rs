@@ -45,6 +45,12 @@ impl Network {
         Ok(Self { address, prefix })
     }
 
+    /// Whether it holds addresses of this host alone.
+    pub(crate) fn is_loopback(self) -> bool {
+        let prefix_of_loopback = if self.address.is_ipv4() { 8 } else { 128 };
+        self.address.is_loopback() && self.prefix >= prefix_of_loopback
+    }
+
     /// Whether it holds the address; an IPv4 address mapped into IPv6 counts as IPv4.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
