@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -46,6 +46,7 @@ pub struct Kept {
     name: &'static str,
     child: Child,
     lines: Receiver<String>,
+    log: PathBuf,
 }
 
 impl Kept {
@@ -72,7 +73,7 @@ impl Kept {
                 }
             }
         });
-        Ok(Self { name, child, lines })
+        Ok(Self { name, child, lines, log: log.to_path_buf() })
     }
 
     /// Process id.
@@ -96,7 +97,8 @@ impl Kept {
                     }
                 }
                 Err(_) if self.child.try_wait()?.is_some() => {
-                    bail!("{} ended before it printed `{prefix}`", self.name)
+                    let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+                    bail!("{} ended before it printed `{prefix}`; it said: {said}", self.name)
                 }
                 Err(_) => bail!("{} did not print `{prefix}` within {limit:?}", self.name),
             }
