@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::matcher::PathMatcher;
 use crate::object::{Endpoint, Object, PathText};
-use crate::pattern::Pattern;
+use crate::pattern::{Network, Pattern, Ports};
 
 /// A set of patterns with an exact index for those that stand for one object.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,8 @@ pub(crate) struct EntrySet {
     literal_paths: HashSet<Box<str>>,
     path_templates: Vec<PathMatcher>,
     rename_templates: Vec<(PathMatcher, PathMatcher)>,
+    /// Patterns that hold more than one endpoint.
+    endpoint_ranges: Vec<Pattern>,
 }
 
 impl PartialEq for EntrySet {
@@ -37,7 +39,8 @@ impl EntrySet {
             Pattern::Rename { from, to } => {
                 self.rename_templates.push((PathMatcher::new(from), PathMatcher::new(to)));
             }
-            Pattern::Connect { .. } | Pattern::Listen { .. } => {}
+            Pattern::Connect { .. } | Pattern::Listen { .. } if pattern.is_one_endpoint() => {}
+            Pattern::Connect { .. } | Pattern::Listen { .. } => self.endpoint_ranges.push(pattern.clone()),
         }
         self.patterns.insert(pattern)
     }
@@ -96,6 +99,12 @@ impl EntrySet {
     }
 
     fn holds_endpoint(&self, endpoint: &Endpoint) -> bool {
-        self.patterns.iter().any(|pattern| pattern.holds_endpoint(endpoint))
+        let ports = Ports::One(endpoint.port);
+        let peer = Pattern::Connect { network: Network::single(endpoint.address), ports };
+        let bound = Pattern::Listen { address: Some(endpoint.address.to_canonical()), ports };
+        // A set is of one action, so at most one of the two can be in it.
+        self.patterns.contains(&peer)
+            || self.patterns.contains(&bound)
+            || self.endpoint_ranges.iter().any(|range| range.holds_endpoint(endpoint))
     }
 }

@@ -206,6 +206,22 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_lists_every_rule_as_it_is() {
+        let manual = include_str!("../../docs/baseline-format.md");
+        for rule in floor_rules() {
+            let row = manual.lines().find(|line| line.starts_with(&format!("| `{}` |", rule.id)));
+            let row = row.unwrap_or_else(|| panic!("{} is not in the manual", rule.id));
+            let yields = if rule.yields_to_allow { "yes" } else { "no" };
+            let end = format!("| {} | {} | {yields} |", rule.techniques.join(", "), rule.severity.name());
+            assert!(row.ends_with(&end), "{row}: expected {end}");
+        }
+        assert_eq!(
+            manual.matches("| high | yes |").count() + manual.matches("| critical | no |").count(),
+            floor_rules().len()
+        );
+    }
+
+    #[test]
     fn every_rule_is_well_formed_and_hard_rules_come_first() {
         let mut yields = false;
         for rule in floor_rules() {

@@ -183,6 +183,15 @@ impl Pattern {
         }
     }
 
+    /// Whether it is an endpoint, and holds no other.
+    pub(crate) fn is_one_endpoint(&self) -> bool {
+        match self {
+            Self::Connect { network, ports: Ports::One(_) } => network.prefix == full_prefix(network.address),
+            Self::Listen { address: Some(_), ports: Ports::One(_) } => true,
+            _ => false,
+        }
+    }
+
     /// Whether an endpoint is one of those meant.
     pub(crate) fn holds_endpoint(&self, endpoint: &Endpoint) -> bool {
         match self {

@@ -188,6 +188,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_example_of_the_manual_is_canonical() {
+        let manual = include_str!("../../../docs/baseline-format.md");
+        let example = manual.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(Baseline::parse(example).unwrap().to_yaml(), example);
+    }
+
     proptest::proptest! {
         #[test]
         fn any_baseline_is_read_back_the_same(made in any_baseline()) {
