@@ -1,7 +1,7 @@
 //! A finding as a block for people and as a JSON object. Not its wire form. It may call `finding` and the baseline
 //! crate's types. The JSON has the fields of the collector's, and `count`.
 
-use super::watch_text::time_text;
+use super::watch_text::{joined, time_text};
 use crate::finding::{Finding, ProcessFacts, Reason};
 use sensor_baseline::ATTACK_VERSION;
 use serde::Serialize;
@@ -81,7 +81,7 @@ pub(super) fn block(finding: &Finding, count: u64) -> String {
 fn process_text(process: &ProcessFacts) -> String {
     let name = if process.exe.is_empty() { format!("({})", process.comm) } else { process.exe.clone() };
     let arguments =
-        if process.argv.is_empty() { String::new() } else { format!(" [{}]", process.argv.join(" ")) };
+        if process.argv.is_empty() { String::new() } else { format!(" [{}]", joined(&process.argv)) };
     format!("{} {name} uid={}{arguments}", process.pid, process.uid)
 }
 

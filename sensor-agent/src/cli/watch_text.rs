@@ -27,13 +27,23 @@ pub(super) fn time_text(unix_ns: u64) -> String {
     format!("{timestamp:.6}")
 }
 
+/// Arguments on one line; a long line is cut, which `...` says.
+pub(super) fn joined(arguments: &[String]) -> String {
+    let mut text = arguments.join(" ");
+    if let Some((cut, _)) = text.char_indices().nth(ARGUMENT_CHARS_MAX) {
+        text.truncate(cut);
+        text += "...";
+    }
+    text
+}
+
 fn describe(enriched: &EnrichedEvent) -> Option<(&'static str, String)> {
     Some(match &enriched.event.body {
         Body::Exec(exec) => {
             let flags: Vec<_> = exec.exe.flag_names().collect();
             let script =
                 if exec.is_script() { format!(" script={}", exec.filename_absolute) } else { String::new() };
-            ("exec", format!("argv=[{}]{script}{}", exec.argv.join(" "), bracketed(&flags)))
+            ("exec", format!("argv=[{}]{script}{}", joined(&exec.argv), bracketed(&flags)))
         }
         Body::Fork(_) => ("fork", String::new()),
         Body::Exit(exit) if exit.signal() != 0 => ("exit", format!("signal={}", exit.signal())),
@@ -80,3 +90,6 @@ fn errno_text(errno: i32) -> String {
 fn bracketed(flags: &[&str]) -> String {
     if flags.is_empty() { String::new() } else { format!(" ({})", flags.join(",")) }
 }
+
+/// Characters of arguments shown at most. `--json` shows them all.
+const ARGUMENT_CHARS_MAX: usize = 240;

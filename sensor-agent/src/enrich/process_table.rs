@@ -157,14 +157,14 @@ impl ProcessTable {
             self.counters.unknown += u64::from(!process.is_own);
             self.insert(process);
         }
-        let scope = self.policy.scope.clone();
-        let placement = self.moved_to(identity, actor.cgroup_id, now);
+        let moved =
+            self.moved_to(identity, actor.cgroup_id, now).map(|place| (place, self.policy.scope.clone()));
         let process = self.processes.get_mut(&identity).expect("it was inserted above when it was missing");
         (process.uid, process.euid) = (actor.uid, actor.euid);
         if process.comm != actor.comm {
             process.comm.clone_from(&actor.comm);
         }
-        if let Some(placement) = placement {
+        if let Some((placement, scope)) = moved {
             process.relocate(placement, &scope);
         }
         process
