@@ -314,4 +314,4 @@ fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 #[path = "btf_tests.rs"]
-mod tests;
+pub(super) mod tests;

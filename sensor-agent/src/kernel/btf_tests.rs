@@ -1,6 +1,8 @@
 //! Tests of the BTF reader: on BTF made here, on damaged BTF, and on the running kernel's. Not of the fields table.
 
-use super::{Btf, BtfError, KIND_ARRAY, KIND_FUNC_PROTO, KIND_INT, KIND_PTR, KIND_STRUCT, KIND_TYPEDEF, KIND_UNION};
+use super::{
+    Btf, BtfError, KIND_ARRAY, KIND_FUNC_PROTO, KIND_INT, KIND_PTR, KIND_STRUCT, KIND_TYPEDEF, KIND_UNION,
+};
 use proptest::prelude::{Strategy, any, prop};
 use proptest::{prop_assert, proptest};
 
@@ -63,7 +65,7 @@ impl Builder {
 }
 
 /// A small kernel: `outer { int first; union { int a; struct inner b; }; int regs[4]; unsigned bits: 3, last: 1; }`.
-fn sample() -> Vec<u8> {
+pub(in crate::kernel) fn sample() -> Vec<u8> {
     let mut builder = Builder::new();
     let int = builder.add("int", KIND_INT, 0, 4, &[0x0100_0020]);
     let inner = builder.composite("inner", KIND_STRUCT, &[("x", int, 0), ("y", int, 32)]);
@@ -73,7 +75,13 @@ fn sample() -> Vec<u8> {
     let outer = builder.composite(
         "outer",
         KIND_STRUCT | 0x80,
-        &[("first", int, 0), ("", union, 32), ("regs", array, 96), ("bits", int, 3 << 24 | 224), ("last", int, 1 << 24 | 227)],
+        &[
+            ("first", int, 0),
+            ("", union, 32),
+            ("regs", array, 96),
+            ("bits", int, 3 << 24 | 224),
+            ("last", int, 1 << 24 | 227),
+        ],
     );
     let pointer = builder.add("", KIND_PTR, 0, outer, &[]);
     let proto = builder.add("", KIND_FUNC_PROTO, 3, 0, &[0, pointer, 0, pointer, 0, int]);
@@ -121,7 +129,10 @@ fn parameters_of_a_function_type_are_counted() {
 #[test]
 fn bytes_that_are_not_btf_are_told_apart() {
     assert_eq!(Btf::parse(Vec::new()).err(), Some(BtfError::Short { needed: 24, found: 0 }));
-    assert_eq!(Btf::parse(b"\x7fELF....".to_vec()).err(), Some(BtfError::Magic(u16::from_ne_bytes(*b"\x7fE"))));
+    assert_eq!(
+        Btf::parse(b"\x7fELF....".to_vec()).err(),
+        Some(BtfError::Magic(u16::from_ne_bytes(*b"\x7fE")))
+    );
     let mut builder = Builder::new();
     builder.add("future", 31, 0, 0, &[]);
     assert_eq!(Btf::parse(builder.build()).err(), Some(BtfError::Kind { id: 1, kind: 31 }));

@@ -39,3 +39,38 @@ pub(super) fn exit_has_group_dead(btf: &Btf) -> bool {
 pub(super) fn secureexec_bit(btf: &Btf) -> u32 {
     btf.member_bits("linux_binprm.secureexec").unwrap_or(Field::ABSENT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Btf, Field, Need, resolve, resolve_one};
+
+    fn btf() -> Btf {
+        Btf::parse(super::super::btf::tests::sample()).expect("the sample is BTF")
+    }
+
+    const fn field(paths: &'static [&'static str], need: Need) -> Field {
+        Field { global: "GLOBAL", paths, need }
+    }
+
+    #[test]
+    fn renamed_member_is_found_by_its_other_name() {
+        static FIELD: Field = field(&["outer.renamed", "outer.a"], Need::Required);
+        assert_eq!(resolve_one(&btf(), &FIELD, "6.1").expect("it is there"), ("GLOBAL", 4));
+    }
+
+    #[test]
+    fn missing_optional_field_is_absent() {
+        static FIELD: Field = field(&["outer.missing"], Need::Optional);
+        assert_eq!(resolve_one(&btf(), &FIELD, "6.1").expect("it is optional"), ("GLOBAL", Field::ABSENT));
+    }
+
+    #[test]
+    fn missing_required_field_is_named_with_type_and_kernel() {
+        static FIELD: Field = field(&["outer.missing", "other.first"], Need::Required);
+        let error = resolve_one(&btf(), &FIELD, "6.1.0-test").expect_err("it is required").to_string();
+        for part in ["6.1.0-test", "GLOBAL", "outer.missing", "other.first"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(resolve(&btf(), "6.1").is_err(), "this is no kernel");
+    }
+}

@@ -34,8 +34,9 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
     super::capability::check()?;
     let path = options.btf_path.as_deref().unwrap_or(Path::new(BTF_PATH));
     let bytes = std::fs::read(path).map_err(|source| KernelError::NoBtf { path: path.to_owned(), source })?;
+    let btf =
+        Btf::parse(bytes.clone()).map_err(|source| KernelError::Btf { path: path.to_owned(), source })?;
     let aya_btf = aya::Btf::parse(&bytes, aya::Endianness::default()).map_err(|error| load_error(&error))?;
-    let btf = Btf::parse(bytes).map_err(|source| KernelError::Btf { path: path.to_owned(), source })?;
     let mut ebpf = load_object(options, &btf, &aya_btf)?;
     let hooks = attach_all(&mut ebpf, &aya_btf, options)?;
     Ok(Loaded { ebpf, hooks })

@@ -223,3 +223,7 @@ impl Drain<RingBuf<MapData>> {
         Waiter::new([&self.sources[0], &self.sources[1]])
     }
 }
+
+#[cfg(test)]
+#[path = "rings_tests.rs"]
+mod tests;

@@ -1,0 +1,75 @@
+//! Native test: what keeps the kernel side from loading is said in words. It may call the agent's kernel module.
+
+mod kernel_support;
+
+use kernel_support::{Capture, Folder, act, output};
+use nix::unistd::{Uid, setuid};
+use sensor_agent::kernel::{Kernel, KernelOptions, check};
+use std::fs;
+use std::path::PathBuf;
+
+/// What loading with BTF from `path` fails with; `None`, and says so, where loading is not permitted anyway.
+fn refusal(path: PathBuf) -> Option<String> {
+    drop(Capture::start()?);
+    let options = KernelOptions { btf_path: Some(path), ..KernelOptions::default() };
+    Some(Kernel::load(&options).err().expect("it cannot load").to_string())
+}
+
+#[test]
+fn kernel_without_btf_is_named() {
+    let Some(error) = refusal(PathBuf::from("/nonexistent/btf")) else { return };
+    assert!(error.starts_with("no BTF: cannot read /nonexistent/btf: "), "{error}");
+    assert!(error.contains("CONFIG_DEBUG_INFO_BTF"), "{error}");
+}
+
+#[test]
+fn damaged_btf_is_named() {
+    let folder = Folder::new();
+    let path = folder.join("btf");
+    let whole = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+    fs::write(&path, &whole[..whole.len() / 2]).expect("the file can be written");
+    let Some(error) = refusal(path.clone()) else { return };
+    assert!(error.contains("too short") && error.contains(&path.display().to_string()), "{error}");
+}
+
+#[test]
+fn missing_capability_is_named() {
+    let folder = Folder::new();
+    let output = output("unprivileged", &folder.path);
+    let error = String::from_utf8_lossy(&output.stderr);
+    if error.contains("skipped: ") {
+        eprintln!("skipped: not root, so nothing can be given up");
+        return;
+    }
+    assert!(error.contains("missing capability CAP_BPF and CAP_PERFMON"), "{error}");
+    assert!(error.contains("checked: false 0"), "{error}");
+}
+
+#[test]
+fn acting_child() {
+    act(|_, _| {
+        if setuid(Uid::from_raw(65534)).is_err() {
+            eprintln!("skipped: ");
+            return;
+        }
+        let error = Kernel::load(&KernelOptions::default()).err().expect("it cannot load");
+        eprintln!("{error}");
+        let report = check();
+        eprintln!("checked: {} {}", report.is_good(), report.hooks.len());
+        assert_eq!(report.error, Some(error.to_string()));
+    });
+}
+
+#[test]
+fn check_names_every_event_and_its_hook() {
+    if Capture::start().is_none() {
+        return;
+    }
+    let report = check();
+    assert!(report.is_good(), "{:?}", report.error);
+    let events: Vec<&str> = report.hooks.iter().map(|hook| hook.event).collect();
+    for kind in sensor_event::Kind::ALL {
+        assert!(events.contains(&kind.name()), "{}", kind.name());
+    }
+    assert!(report.hooks.iter().all(|hook| !hook.hook.is_empty() && hook.tier == "tracepoint"));
+}
