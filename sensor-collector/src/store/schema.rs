@@ -7,8 +7,12 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::store::StoreError;
 
-/// Brings the file to the newest schema; refuses a newer one.
+/// Brings the file to the newest schema; refuses a newer one. Writes nothing when there is nothing to do: a collector
+/// whose disk is full must still start, and say so.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    if connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == VERSION {
+        return Ok(());
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let applied = usize::try_from(found).unwrap_or(0);

@@ -1,6 +1,7 @@
 //! A collector in a temporary directory, an agent made of a tonic client, and an operator. It asserts nothing but that
 //! the set-up works.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,11 +22,26 @@ use tonic::{Request, Status, Streaming};
 /// Nothing here takes so long, and a test that hangs should say where.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A collector and its directory.
+/// A collector in this process and its directory.
 pub(crate) struct World {
     pub(crate) running: Running,
+    pub(crate) site: Site,
+}
+
+/// What clients need to know of a collector, wherever it runs.
+pub(crate) struct Site {
     pub(crate) made: Initialised,
+    pub(crate) grpc_port: u16,
+    pub(crate) http_port: u16,
     dir: tempfile::TempDir,
+}
+
+impl Deref for World {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
 }
 
 /// What an agent has after enrolling.
@@ -46,6 +62,25 @@ impl World {
 
     /// With more lines of configuration.
     pub(crate) async fn start_with(config: &str) -> Self {
+        Self::serve(Site::init(config).await).await
+    }
+
+    /// Stops the collector and starts it again on its state.
+    pub(crate) async fn restart(self) -> Self {
+        within(self.running.stop()).await.unwrap();
+        Self::serve(self.site).await
+    }
+
+    async fn serve(site: Site) -> Self {
+        let running = serve::start(Config::read(&site.made.config).unwrap()).await.unwrap();
+        let (grpc_port, http_port) = (running.grpc_address.port(), running.http_address.port());
+        Self { running, site: Site { grpc_port, http_port, ..site } }
+    }
+}
+
+impl Site {
+    /// The state of a collector that has not run yet.
+    pub(crate) async fn init(config: &str) -> Self {
         // Another test of this process may have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
@@ -61,16 +96,7 @@ impl World {
         let made = init(&options).await.unwrap();
         let text = std::fs::read_to_string(&made.config).unwrap();
         std::fs::write(&made.config, format!("{text}{config}\n")).unwrap();
-        let running = serve::start(Config::read(&made.config).unwrap()).await.unwrap();
-        Self { running, made, dir }
-    }
-
-    /// Stops the collector and starts it again on its state.
-    pub(crate) async fn restart(self) -> Self {
-        let Self { running, made, dir } = self;
-        within(running.stop()).await.unwrap();
-        let running = serve::start(Config::read(&made.config).unwrap()).await.unwrap();
-        Self { running, made, dir }
+        Self { made, grpc_port: 0, http_port: 0, dir }
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
@@ -82,7 +108,7 @@ impl World {
     }
 
     fn endpoint(&self) -> Endpoint {
-        Endpoint::from_shared(format!("https://localhost:{}", self.running.grpc_address.port())).unwrap()
+        Endpoint::from_shared(format!("https://localhost:{}", self.grpc_port)).unwrap()
     }
 
     /// A connection without a client certificate.
@@ -165,7 +191,7 @@ impl World {
         body: Option<&str>,
         token: Option<&str>,
     ) -> (u16, String) {
-        let url = format!("https://127.0.0.1:{}{path}", self.running.http_address.port());
+        let url = format!("https://127.0.0.1:{}{path}", self.http_port);
         let mut request = ureq::http::Request::builder().method(method).uri(url);
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
