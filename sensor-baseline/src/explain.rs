@@ -40,7 +40,7 @@ impl Baseline {
 
     fn summary(&self, behaviour: &Behaviour, verdict: &Verdict) -> String {
         let Behaviour { workload, subject, action, object } = behaviour;
-        let did = format!("{subject} in {workload} did {action} {object}");
+        let did = format!("{subject} in {workload} {} {object}", past_tense(*action));
         match verdict {
             Verdict::Allowed => format!("{did}, which the baseline allows"),
             Verdict::Learning => format!("{did}, and {workload} is still learning"),
@@ -83,7 +83,8 @@ impl Baseline {
             for pattern in set.iter() {
                 let text = pattern.to_string();
                 let score = closeness(behaviour.action, &text, &object);
-                if is_other && (score < OTHER_SUBJECT_CLOSENESS_MIN || text != object) {
+                // Another subject's entry is worth naming only when it is about the same object.
+                if is_other && text != object {
                     continue;
                 }
                 let prefix = if is_other { format!("{subject} ") } else { String::new() };
@@ -99,8 +100,16 @@ impl Baseline {
     }
 }
 
-/// Another subject's entry is worth naming only when it is about the same object.
-const OTHER_SUBJECT_CLOSENESS_MIN: usize = 1;
+fn past_tense(action: Action) -> &'static str {
+    match action {
+        Action::Exec => "executed",
+        Action::Connect => "connected to",
+        Action::Listen => "listened on",
+        Action::Write => "wrote",
+        Action::Delete => "deleted",
+        Action::Rename => "renamed",
+    }
+}
 
 /// How much of the object an entry has in common: shared leading parts, and more when the last part is shared too.
 fn closeness(action: Action, entry: &str, object: &str) -> usize {
@@ -128,7 +137,7 @@ mod tests {
         let explanation = baseline.explain(&observation, &baseline.judge(&observation));
         assert_eq!(
             explanation.summary,
-            "/usr/bin/a in unit:a.service did exec /usr/bin/wget, which is none of the 4 exec entries it is allowed"
+            "/usr/bin/a in unit:a.service executed /usr/bin/wget, which is none of the 4 exec entries it is allowed"
         );
         assert_eq!(explanation.nearest[0], "exec /usr/bin/curl");
         assert_eq!(explanation.nearest.len(), 3);
@@ -136,6 +145,17 @@ mod tests {
             explanation.edit,
             "workloads:\n  unit:a.service:\n    /usr/bin/a:\n      exec:\n        - /usr/bin/wget\n"
         );
+    }
+
+    #[test]
+    fn another_subject_that_may_do_the_same_is_named() {
+        let text = "fleet: web\nworkloads:\n  unit:a.service:\n    /usr/bin/b: {exec: [/bin/sh, /bin/ls]}\n";
+        let baseline = Baseline::parse(text).unwrap();
+        let shell = observation(behaviour("exec", "/bin/sh"), Traits::default());
+        let explanation = baseline.explain(&shell, &Verdict::Novel);
+        assert_eq!(explanation.nearest, ["/usr/bin/b exec /bin/sh"]);
+        let unknown = "the baseline does not know /usr/bin/a in unit:a.service";
+        assert!(explanation.summary.ends_with(unknown), "{}", explanation.summary);
     }
 
     #[test]
