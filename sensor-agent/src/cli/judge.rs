@@ -11,7 +11,7 @@ use crate::pipeline::{Output, Pipeline};
 use anyhow::Context as _;
 use sensor_baseline::{Baseline, Behaviour, Verdict, Workload};
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
         pipeline: pipeline(&capture.start, wish),
         output: Output::default(),
         verdicts: Verdicts::default(),
-        is_told_live: arguments.span.command.is_empty(),
+        // Only who waits for no end wants to hear of each finding at once.
+        is_told_live: arguments.span.command.is_empty() && arguments.span.duration.is_none(),
     };
     eprintln!("judging");
     let ended = capture.run(&arguments.span, &mut judge)?;
@@ -124,6 +125,7 @@ impl Consumer for Judge {
 pub(super) struct Verdicts {
     findings: Vec<Finding>,
     counts: HashMap<(Behaviour, &'static str), u64>,
+    findings_dropped: u64,
     unarmed: BTreeSet<Workload>,
 }
 
@@ -132,14 +134,27 @@ impl Verdicts {
     pub(super) fn add(&mut self, output: &mut Output) {
         for (observation, verdict) in output.observations.drain(..) {
             match verdict_reason(&verdict) {
-                Some(reason) => *self.counts.entry((observation.behaviour, reason)).or_default() += 1,
+                Some(reason) => self.count(observation.behaviour, reason),
                 None if verdict == Verdict::Learning && self.unarmed.len() < UNARMED_MAX => {
                     self.unarmed.insert(observation.behaviour.workload);
                 }
                 None => {}
             }
         }
-        self.findings.append(&mut output.findings);
+        let room = FINDINGS_MAX - self.findings.len();
+        let dropped = output.findings.len().saturating_sub(room);
+        self.findings_dropped += dropped as u64;
+        self.findings.extend(output.findings.drain(..).take(room));
+    }
+
+    fn count(&mut self, behaviour: Behaviour, reason: &'static str) {
+        let key = (behaviour, reason);
+        let has_room = self.counts.len() < FINDINGS_MAX;
+        if let Some(count) = self.counts.get_mut(&key) {
+            *count += 1;
+        } else if has_room {
+            self.counts.insert(key, 1);
+        }
     }
 
     /// Whether nothing was found.
@@ -163,10 +178,16 @@ impl Verdicts {
             } else {
                 finding_text::block(finding, count) + "\n"
             };
-            stdout.write_all(text.as_bytes()).context("cannot write to stdout")?;
+            match stdout.write_all(text.as_bytes()) {
+                // The reader has seen enough; the exit code still tells.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                written => written.context("cannot write to stdout")?,
+            }
         }
-        stdout.flush().context("cannot write to stdout")?;
         eprintln!("{} findings", self.findings.len());
+        if self.findings_dropped > 0 {
+            eprintln!("not shown: {} more findings", self.findings_dropped);
+        }
         Ok(())
     }
 
@@ -188,5 +209,7 @@ const fn verdict_reason(verdict: &Verdict) -> Option<&'static str> {
     }
 }
 
+/// Findings shown at most; more are counted.
+const FINDINGS_MAX: usize = 16_384;
 /// Workloads named at most.
 const UNARMED_MAX: usize = 64;

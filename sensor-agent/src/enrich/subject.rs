@@ -27,7 +27,8 @@ impl Image {
     /// What an exec record put in memory.
     #[must_use]
     pub fn of_exec(exec: &Exec) -> Self {
-        let script = exec.is_script().then(|| exec.filename_absolute.clone());
+        let script =
+            exec.is_script().then(|| exec.filename_absolute.clone()).filter(|script| is_named(script));
         Self::new(exec.exe.text.clone(), exec.argv.clone(), exec.cwd.text.clone(), script)
     }
 
@@ -134,7 +135,7 @@ fn script_argument(exe: &str, argv: &[String], cwd: &str) -> Option<String> {
     while let Some(argument) = arguments.next() {
         let Some(option) = argument.strip_prefix('-') else {
             let (base, script) = (unescape(cwd).ok()?, unescape(argument).ok()?);
-            return Some(path::absolute(&base, &script));
+            return Some(path::absolute(&base, &script)).filter(|script| is_named(script));
         };
         let is_long = option.starts_with('-');
         if option.is_empty() || (!is_long && option.contains(interpreter.inline)) {
@@ -145,6 +146,11 @@ fn script_argument(exe: &str, argv: &[String], cwd: &str) -> Option<String> {
         }
     }
     None
+}
+
+/// Whether a script's path says which script it is: a descriptor's number does not.
+fn is_named(script: &str) -> bool {
+    !(script.starts_with("/dev/fd/") || script.starts_with("/dev/std") || script.starts_with("/proc/"))
 }
 
 fn interpreter(name: &str) -> Option<&'static Interpreter> {
@@ -299,6 +305,8 @@ mod tests {
         check("/usr/bin/dash", &["sh", "-c", "ls"], "/usr/bin/dash", true);
         check("/usr/bin/dash", &["sh", "-e", "build.sh"], "/srv/build.sh", false);
         check("/usr/bin/bash", &["-bash"], "/usr/bin/bash", true);
+        check("/usr/bin/bash", &["bash", "/dev/fd/3"], "/usr/bin/bash", true);
+        check("/usr/bin/bash", &["bash", "/proc/self/fd/3"], "/usr/bin/bash", true);
         check("/usr/bin/bash", &["bash", "-o", "pipefail", "/x/y.sh", "-c"], "/x/y.sh", false);
         check("/usr/bin/python3.13", &["python3", "../app/main.py", "-c"], "/app/main.py", false);
         check("/usr/bin/python3.13", &["python3", "-W", "ignore", "x.py"], "/srv/x.py", false);
