@@ -20,6 +20,9 @@ const SLOTS_PER_CPU: u32 = 4;
 /// Where the kernel shows its BTF.
 pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
+/// Where the kernel lists its active security modules.
+pub(super) const LSM_PATH: &str = "/sys/kernel/security/lsm";
+
 /// A loaded object with its hooks attached.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
@@ -141,9 +144,24 @@ fn attach_program(ebpf: &mut Ebpf, btf: &aya::Btf, hook: &Hook) -> HookState {
     let attached = match hook.attach {
         Attach::BtfTracepoint(tracepoint) => attach_btf_tracepoint(ebpf, btf, hook.program, tracepoint),
         Attach::RawTracepoint(tracepoint) => attach_raw_tracepoint(ebpf, hook.program, tracepoint),
-        Attach::Planned(_) => Err("not in this build".to_owned()),
+        Attach::Planned(_) => Err(why_planned()),
     };
     attached.map_or_else(HookState::Failed, |()| HookState::Attached)
+}
+
+/// Why a hook of the security-module tier is not used, as far as build and kernel are concerned.
+fn why_planned() -> String {
+    match std::fs::read_to_string(LSM_PATH) {
+        Ok(modules) if modules.split(',').any(|module| module.trim() == "bpf") => {
+            "not in this build".to_owned()
+        }
+        Ok(modules) => {
+            format!("not in this build, and bpf is not an active security module ({})", modules.trim())
+        }
+        Err(_) => {
+            format!("not in this build, and {LSM_PATH} does not say whether bpf is an active security module")
+        }
+    }
 }
 
 fn attach_btf_tracepoint(

@@ -44,7 +44,7 @@ fn check_with(options: &KernelOptions) -> CheckReport {
         kernel: load::kernel_release(),
         object: env!("SENSOR_EBPF_ORIGIN"),
         hooks,
-        security_modules: std::fs::read_to_string("/sys/kernel/security/lsm").ok(),
+        security_modules: std::fs::read_to_string(load::LSM_PATH).ok(),
         error,
     }
 }

@@ -38,6 +38,11 @@ impl Capture {
                 eprintln!("skipped: {error}");
                 None
             }
+            // A container or a locked-down kernel may refuse although the capabilities are there.
+            Err(error) if error.to_string().contains("Operation not permitted") => {
+                eprintln!("skipped: {error}");
+                None
+            }
             Err(error) => panic!("{error}"),
         }
     }
