@@ -170,3 +170,35 @@ async fn a_second_collector_on_the_same_state_is_refused() {
     let error = sensor_collector::serve::start(config).await.map(|_| ()).unwrap_err().to_string();
     assert!(error.ends_with("is in use by another collector"), "{error}");
 }
+
+#[tokio::test]
+async fn what_init_and_run_write_is_readable_by_others_only_where_it_is_public() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::start().await;
+    let mut secret = Vec::new();
+    for entry in std::fs::read_dir(world.state_dir()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        let name = entry.file_name().into_string().unwrap();
+        let public = ["ca.pem", "server.pem", "collector.toml"].contains(&name.as_str());
+        // The process's own mask may take more away.
+        assert_eq!(mode & !if public { 0o644 } else { 0o600 }, 0, "{name} has mode {mode:o}");
+        secret.extend((!public).then_some(name));
+    }
+    for name in ["ca.key", "server.key", "sensorctl.toml", "collector.db"] {
+        assert!(secret.iter().any(|found| found == name), "{name} is there");
+    }
+    // The port was chosen at start, and sensorctl's file says which.
+    let text = std::fs::read_to_string(world.state_dir().join("sensorctl.toml")).unwrap();
+    assert!(text.contains(&format!("url = \"https://127.0.0.1:{}\"", world.http_port)), "{text}");
+}
+
+#[tokio::test]
+async fn a_wrong_method_and_a_wrong_page_are_answered_in_json() {
+    let world = World::start().await;
+    let token = Some(world.made.api_token.as_str());
+    let (status, body) = world.request("DELETE", "/v1/findings", None, token).await;
+    assert_eq!((status, body.as_str()), (405, r#"{"error":"DELETE is not possible on /v1/findings"}"#));
+    let (status, body) = world.request("GET", "/v2/findings", None, token).await;
+    assert_eq!((status, body.as_str()), (404, r#"{"error":"no such page: /v2/findings"}"#));
+}
