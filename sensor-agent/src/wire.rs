@@ -278,7 +278,7 @@ mod tests {
         let stored = StoredItem { first: Seq(9), seq: Seq(9), content: Content::Finding(vec![0xff; 3]) };
         match item_message(stored).content {
             Some(v1::item::Content::Gap(gap)) => {
-                assert_eq!((gap.count, gap.reason.as_str()), (1, "undecodable"))
+                assert_eq!((gap.count, gap.reason.as_str()), (1, "undecodable"));
             }
             other => panic!("{other:?}"),
         }

@@ -5,6 +5,7 @@
 //! without holes and leave only by an ack or by the overflow rule (see [`store`]), which leaves a gap. Items that
 //! cannot be accepted (queue full, disk failing for long) are counted and become gaps as soon as one can be written.
 
+mod evict;
 mod file;
 pub mod item;
 pub mod keeper;

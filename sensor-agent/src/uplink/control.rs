@@ -201,6 +201,13 @@ impl Control {
         self.outbox.push_back(ControlAction::SendStatus(status));
     }
 
+    /// Something that an operator waits to see has changed: the next heartbeat comes at once.
+    pub fn handle_vitals_changed(&mut self, now: Duration) {
+        if let Some(link) = &mut self.link {
+            link.heartbeat_at = link.heartbeat_at.min(now);
+        }
+    }
+
     /// The collector asks to be left alone for a while.
     pub fn handle_go_away(&mut self, retry_after: Duration, reason: &str) {
         let reason = format!("the collector asked to go away: {reason}");
@@ -363,6 +370,15 @@ mod tests {
         control.handle_applied(NOW, status.clone());
         assert_eq!(control.poll_action(NOW), Some(ControlAction::SendHeartbeat));
         assert_eq!(control.poll_action(NOW), Some(ControlAction::SendStatus(status)));
+    }
+
+    #[test]
+    fn trouble_shows_at_once() {
+        let mut control = welcomed(None);
+        assert_eq!(control.poll_action(NOW), None);
+        control.handle_vitals_changed(NOW);
+        assert_eq!(control.poll_action(NOW), Some(ControlAction::SendHeartbeat));
+        assert_eq!(control.poll_action(NOW), None);
     }
 
     #[test]

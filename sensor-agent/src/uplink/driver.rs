@@ -48,6 +48,8 @@ pub struct Uplink {
     inputs: Inputs,
     link: Option<Link>,
     is_renewing: bool,
+    /// Whether the spool was degraded when it was last looked at.
+    is_degraded: bool,
     last_trouble: String,
 }
 
@@ -64,6 +66,7 @@ impl Uplink {
             inputs: Inputs { sender, generation: Generation(0) },
             link: None,
             is_renewing: false,
+            is_degraded: false,
             last_trouble: String::new(),
             parts,
         };
@@ -79,8 +82,15 @@ impl Uplink {
                     if changed.is_err() {
                         return;
                     }
-                    let holding = spool_state.borrow_and_update().holding;
+                    let (holding, is_degraded) = {
+                        let state = spool_state.borrow_and_update();
+                        (state.holding, state.health.degraded.is_some())
+                    };
                     uplink.session.handle_spool(uplink.now(), holding);
+                    if is_degraded != uplink.is_degraded {
+                        uplink.is_degraded = is_degraded;
+                        uplink.control.handle_vitals_changed(uplink.now());
+                    }
                 }
                 Ok(()) = learned_state.changed() => {
                     let mark = learned_state.borrow_and_update().mark;
@@ -147,7 +157,7 @@ impl Uplink {
                 self.send_findings(v1::findings_up::Frame::Batch(v1::Batch {
                     epoch: epoch.0.to_vec(),
                     items: items.into_iter().map(wire::item_message).collect(),
-                }))
+                }));
             }
             Action::Acknowledge { epoch, upto } => self.parts.spool.acknowledge(epoch, upto),
             Action::Renumber => self.parts.spool.renumber(),
