@@ -32,17 +32,43 @@ fn template_path(path: &PathText, ephemeral: bool) -> PathText {
     let names: Vec<&str> = path.as_str()[1..].split('/').collect();
     let mut out = String::with_capacity(path.as_str().len());
     for (at, name) in names.iter().enumerate() {
-        let is_last = at + 1 == names.len();
         out.push('/');
-        if names.get(at + 1).is_some_and(|next| is_hash(next))
-            && Class::Hex2.match_len(name) == Some(name.len())
-        {
+        if is_object_folder(&names, at) {
             out.push_str(Class::Hex2.name());
-        } else {
-            push_name(&mut out, name, ephemeral && is_last);
+            continue;
         }
+        let is_last = at + 1 == names.len();
+        let hint = match TEMPORARY_DIRECTORIES.contains(&&names[..at]) {
+            _ if ephemeral && is_last => Hint::Exclusive,
+            true if is_last => Hint::Temporary,
+            true => Hint::TemporaryFolder,
+            false => Hint::None,
+        };
+        push_name(&mut out, name, hint);
     }
     PathText::from_canonical(out)
+}
+
+/// What is known of a name apart from its letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    None,
+    /// It stands in a directory for temporary files.
+    Temporary,
+    /// It is a folder there; making a folder is no event, so how it was made is not known.
+    TemporaryFolder,
+    /// It was created exclusively.
+    Exclusive,
+}
+
+/// Where programs make folders with random names.
+const TEMPORARY_DIRECTORIES: [&[&str]; 3] = [&["tmp"], &["var", "tmp"], &["dev", "shm"]];
+
+/// Whether the name is a two-digit folder of an object store: a hash follows, or `objects` stands above it.
+fn is_object_folder(names: &[&str], at: usize) -> bool {
+    let is_two_digits = Class::Hex2.match_len(names[at]) == Some(names[at].len());
+    let follows_hash = names.get(at + 1).is_some_and(|next| is_hash(next));
+    is_two_digits && (follows_hash || (at > 0 && names[at - 1] == "objects"))
 }
 
 /// Whether a whole name is a hash, as below the two-digit directories of an object store.
@@ -55,13 +81,13 @@ fn is_hash(name: &str) -> bool {
 const OBJECT_NAME_DIGITS_MIN: usize = 30;
 
 /// Appends one segment, token by token. A token begins where no letter or digit stands before.
-fn push_name(out: &mut String, name: &str, ephemeral: bool) {
+fn push_name(out: &mut String, name: &str, hint: Hint) {
     let mut at = 0;
     let mut after_dot_tmp = false;
     while at < name.len() {
         let rest = &name[at..];
         let word = run(rest.as_bytes(), |byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if ephemeral && let Some(fixed) = temporary_part(&rest[..word], after_dot_tmp) {
+        if let Some(fixed) = temporary_part(&rest[..word], after_dot_tmp, hint) {
             out.push_str(&rest[..fixed]);
             out.push_str(Class::Tmp.name());
             at += word;
@@ -103,12 +129,14 @@ fn classify(rest: &str, token: usize) -> Option<(Class, usize)> {
     (is_hex && digits > 0 && one_case).then_some((Class::Hex, token))
 }
 
-/// How much of a word of an exclusively created name stays when its random part goes; none when no part looks
-/// random. Knows `mkstemp` (six letters and digits behind a prefix), `mktemp` (`tmp.` and ten) and Python (`tmp` and
-/// eight of its own alphabet).
-fn temporary_part(word: &str, after_dot_tmp: bool) -> Option<usize> {
+/// How much of a word of a temporary name stays when its random part goes; none when no part looks random. Knows `mkstemp` (six letters and digits behind a prefix), `mktemp` (`tmp.` and ten) and Python (`tmp` and
+/// eight of its own alphabet). A name that may also be a person's choice must mix upper and lower case.
+fn temporary_part(word: &str, after_dot_tmp: bool, hint: Hint) -> Option<usize> {
     const PYTHON_CHARS: usize = 8;
     const MKTEMP_CHARS: usize = 10;
+    if hint == Hint::None {
+        return None;
+    }
     if after_dot_tmp && word.len() == MKTEMP_CHARS {
         return Some(0);
     }
@@ -119,15 +147,15 @@ fn temporary_part(word: &str, after_dot_tmp: bool) -> Option<usize> {
         return Some(3);
     }
     let fixed = word.len().checked_sub(TMP_CHARS_MIN)?;
-    if !looks_random(&word[fixed..]) {
+    if hint == Hint::Temporary || !looks_random(&word[fixed..], hint == Hint::Exclusive) {
         return None;
     }
     let prefix_is_a_word = word[..fixed].bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     Some(if prefix_is_a_word { fixed } else { 0 })
 }
 
-/// Whether letters and digits, or both cases other than a capital, are mixed.
-fn looks_random(word: &str) -> bool {
+/// Whether both cases are mixed, other than by a capital, or, where a digit is enough, letters and digits.
+fn looks_random(word: &str, digit_is_enough: bool) -> bool {
     let bytes = word.as_bytes();
     if bytes.contains(&b'_') || bytes.iter().all(u8::is_ascii_digit) {
         return false;
@@ -135,7 +163,7 @@ fn looks_random(word: &str) -> bool {
     let has_digit = bytes.iter().any(u8::is_ascii_digit);
     let has_upper = bytes.iter().skip(1).any(u8::is_ascii_uppercase);
     let has_lower = bytes.iter().any(u8::is_ascii_lowercase);
-    has_digit || (has_upper && has_lower)
+    (has_digit && digit_is_enough) || (has_upper && has_lower)
 }
 
 #[cfg(test)]
@@ -178,17 +206,37 @@ mod tests {
             "/x/feedface.cafe",
             "/r/ab/cd",
             "/tmp/wUeCas",
+            "/tmp/MyProject/x",
+            "/tmp/build2024x/a",
+            "/srv/wUeCas/x",
+            "/srv/tmprgsvbupz",
         ] {
             assert_eq!(learned("write", path, false), path);
         }
+        for path in ["/etc/passwd", "/tmp/ab"] {
+            assert_eq!(learned("delete", path, false), path);
+        }
         assert_eq!(learned("exec", "/opt/12345/3f2a9c1d", true), "/opt/12345/3f2a9c1d");
+    }
+
+    #[test]
+    fn folders_with_random_names_are_known_by_where_they_stand() {
+        for (path, expected) in [
+            ("/tmp/tmprgsvbupz/x", "/tmp/tmp<tmp>/x"),
+            ("/tmp/tmp.AbCdEfGhIj/x", "/tmp/tmp.<tmp>/x"),
+            ("/var/tmp/.tmpwUeCas/x", "/var/tmp/.tmp<tmp>/x"),
+            ("/r/.git/objects/da", "/r/.git/objects/<hex2>"),
+            ("/r/.git/objects/da/pack", "/r/.git/objects/<hex2>/pack"),
+        ] {
+            assert_eq!(learned("delete", path, false), expected);
+        }
     }
 
     #[test]
     fn an_exclusively_created_name_loses_its_random_part() {
         for (path, expected) in [
             ("/tmp/ccA1b2C3.o", "/tmp/cc<tmp>.o"),
-            ("/r/.git/objects/ab/tmp_obj_wUeCas", "/r/.git/objects/ab/tmp_obj_<tmp>"),
+            ("/r/.git/objects/da/tmp_obj_wUeCas", "/r/.git/objects/<hex2>/tmp_obj_<tmp>"),
             ("/tmp/tmp.AbCdEfGhIj", "/tmp/tmp.<tmp>"),
             ("/tmp/tmpab_cd3xy", "/tmp/tmp<tmp>"),
             ("/tmp/XAbCd12Ef", "/tmp/<tmp>"),
@@ -202,7 +250,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_template_holds_what_it_was_made_of(path in "(/[a-fA-F0-9tmp_.<*\\\\ -]{1,40}){1,4}", ephemeral: bool) {
+        fn a_template_holds_what_it_was_made_of(path in "(/tmp|/objects)?(/[a-fA-F0-9tmp_.<*\\\\ -]{1,40}){1,4}", ephemeral: bool) {
             let clean: String = path.split('/').skip(1)
                 .map(|name| format!("/n{}", crate::text::escape(name.as_bytes()))).collect();
             let clean = clean.replace("/n", "/");
