@@ -163,6 +163,12 @@ impl Pipeline {
         self.processes.running_in_scope()
     }
 
+    /// Whether the watched command was seen to start: without that, nothing of it was judged.
+    #[must_use]
+    pub const fn has_scope_started(&self) -> bool {
+        self.processes.has_scope_started()
+    }
+
     /// Everything that went by, by name.
     #[must_use]
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {

@@ -82,6 +82,13 @@ pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
     if lost > 0 {
         eprintln!("sensor-agent: {lost} records were lost: something may have gone unseen");
     }
+    let was_seen = pipeline.has_scope_started();
+    if !was_seen {
+        eprintln!(
+            "sensor-agent: the command's start was not seen, so nothing of it was: the agent must run in the \
+             initial pid namespace"
+        );
+    }
     let has_failed = match ended.status {
         Some(status) if status.success() => false,
         Some(status) => {
@@ -93,7 +100,7 @@ pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
             true
         }
     };
-    has_failed || lost > 0
+    has_failed || lost > 0 || !was_seen
 }
 
 struct Judge {

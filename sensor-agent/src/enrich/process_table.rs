@@ -113,6 +113,7 @@ pub struct ProcessTable {
     seeded: HashMap<u32, Identity>,
     ended: VecDeque<(BootNs, Identity)>,
     cgroups: CgroupTable,
+    has_scope_started: bool,
     counters: TableCounters,
 }
 
@@ -126,6 +127,7 @@ impl ProcessTable {
             seeded: HashMap::new(),
             ended: VecDeque::new(),
             cgroups: CgroupTable::default(),
+            has_scope_started: false,
             counters: TableCounters::default(),
         }
     }
@@ -202,6 +204,7 @@ impl ProcessTable {
         }
         process.image = Arc::new(image);
         process.is_own = false;
+        self.has_scope_started |= starts_scope;
         if before.image.is_unknown()
             && let Some(parent) = self.parent(&before)
         {
@@ -255,6 +258,12 @@ impl ProcessTable {
     #[must_use]
     pub fn running_in_scope(&self) -> usize {
         self.processes.values().filter(|process| process.is_in_scope && process.ended.is_none()).count()
+    }
+
+    /// Whether the watched command was seen to start.
+    #[must_use]
+    pub const fn has_scope_started(&self) -> bool {
+        self.has_scope_started
     }
 
     /// What went by.

@@ -178,6 +178,8 @@ fn a_command_is_its_tree_and_nothing_else() {
         ]
     );
     assert_eq!(pipeline.running_in_scope(), 3);
+    assert!(pipeline.has_scope_started());
+    assert!(!command().has_scope_started());
     feed(&mut pipeline, &[shell.exit(0), make.exit(0)]);
     assert_eq!(pipeline.running_in_scope(), 1);
 }
