@@ -29,10 +29,10 @@ fn main() {
         "auto" | "build" => (build(&root, &wish), "built".to_owned()),
         path => (PathBuf::from(path), path.to_owned()),
     };
-    if !object.is_file() {
+    let Ok(object) = object.canonicalize() else {
         println!("cargo::error=SENSOR_EBPF={wish}: no kernel object at {}", object.display());
         exit(1);
-    }
+    };
     if origin != "prebuilt" {
         println!("cargo::warning=SENSOR_EBPF={wish}: using the kernel object {}", object.display());
     }

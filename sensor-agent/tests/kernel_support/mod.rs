@@ -6,7 +6,7 @@ use sensor_agent::kernel::{Counters, Kernel, KernelError, KernelOptions};
 use sensor_event::{Header, PathSection, Record, RecordBody, decode};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what must come.
@@ -141,6 +141,8 @@ impl Folder {
 pub(crate) fn actor(action: &str, folder: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test program has a path"));
     command.args(["--exact", "acting_child", "--nocapture"]).env(ACTION, action).env(FOLDER, folder);
+    // Its test runner's lines are not this run's; what goes wrong is said on stderr.
+    command.stdout(Stdio::null());
     command
 }
 
