@@ -18,6 +18,7 @@ pub(crate) struct Arguments {
     update: bool,
 }
 
+#[derive(Clone, Copy)]
 enum Mode {
     Build,
     Check,
