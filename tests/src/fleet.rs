@@ -202,13 +202,20 @@ impl Fleet {
     /// # Errors
     /// When `sensorctl` fails.
     pub fn findings_of(&self, workload: &str) -> Result<Vec<Finding>> {
-        let list = self.sensorctl_json(&["findings", "list", "--limit", "1000"])?;
-        let list =
-            list.as_array().or_else(|| list["findings"].as_array()).context("findings are not a list")?;
-        let of_workload = list.iter().filter(|finding| finding["workload"] == workload);
-        let mut findings: Vec<_> = of_workload.cloned().map(Finding).collect();
-        findings.sort_by(|a, b| a.text("time").cmp(b.text("time")));
-        Ok(findings)
+        let mut findings = Vec::new();
+        let mut cursor = None;
+        loop {
+            let mut arguments = vec!["findings", "list", "--order", "oldest", "--limit", "1000"];
+            arguments.extend(cursor.iter().flat_map(|cursor: &String| ["--after", cursor]));
+            let page = self.sensorctl_json(&arguments)?;
+            let list = page["findings"].as_array().context("findings are not a list")?;
+            let of_workload = list.iter().filter(|finding| finding["workload"] == workload);
+            findings.extend(of_workload.cloned().map(Finding));
+            match page["next"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return Ok(findings),
+            }
+        }
     }
 
     /// What the fleet has learned, as YAML.

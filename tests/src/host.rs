@@ -91,8 +91,8 @@ pub struct NetworkNamespace {
 
 impl NetworkNamespace {
     /// Address of this host's end, from the range for documentation (RFC 5737), so that it meets no real network.
-    pub const HOST_ADDRESS: &str = "192.0.2.1";
-    const FAR_ADDRESS: &str = "192.0.2.2";
+    pub const HOST_ADDRESS: &str = "198.51.100.1";
+    const FAR_ADDRESS: &str = "198.51.100.2";
 
     /// Makes the namespace and its interfaces.
     ///

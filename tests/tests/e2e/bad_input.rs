@@ -134,7 +134,7 @@ fn a_full_disk_degrades_and_recovers() -> Result<()> {
     let fleet = Fleet::start("full", "127.0.0.1", scratch.path())?;
     let state = scratch.path().join("small");
     std::fs::create_dir(&state)?;
-    output(Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "small"]).arg(&state))?;
+    output(Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "small"]).arg(&state))?;
     let _unmount = Unmount(&state);
     let mut agent = fleet.agent("small", fleet.first_token(), None)?;
     let noise = Noise::start("sensor-full.service", scratch.path())?;

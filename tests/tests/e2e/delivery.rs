@@ -45,7 +45,10 @@ fn accepted_findings_survive_every_kill_exactly_once() -> Result<()> {
     }
     drop(noise);
     let accepted = settle(&fleet, &agent)?;
-    ensure!(accepted >= 3 * KILLS_COUNT as u64, "only {accepted} findings: the storm tested nothing");
+    ensure!(
+        accepted >= 3 * i64::try_from(KILLS_COUNT)?,
+        "only {accepted} findings: the storm tested nothing"
+    );
     println!("{accepted} accepted, {} kills", 3 * KILLS_COUNT);
     Ok(())
 }
@@ -81,7 +84,7 @@ fn a_backlog_arrives_in_order_after_an_outage() -> Result<()> {
 }
 
 /// Waits until the agent has accepted findings beyond `before`.
-fn await_growth(agent: &Agent, before: u64) -> Result<u64> {
+fn await_growth(agent: &Agent, before: i64) -> Result<i64> {
     wait_for("new findings in the spool", LIMIT, || {
         let now = last_sequence(agent)?;
         Ok((now > before).then_some(now))
@@ -89,11 +92,11 @@ fn await_growth(agent: &Agent, before: u64) -> Result<u64> {
 }
 
 /// Waits until the spool is empty, then checks that every number it gave is stored once. Returns how many.
-fn settle(fleet: &Fleet, agent: &Agent) -> Result<u64> {
+fn settle(fleet: &Fleet, agent: &Agent) -> Result<i64> {
     let spool = agent.state().join("spool.db");
     let accepted = wait_for("the spool to be delivered", LIMIT, || {
         let connection = open(&spool)?;
-        let waiting: u64 = connection.query_row("SELECT count(*) FROM items", [], |row| row.get(0))?;
+        let waiting: i64 = connection.query_row("SELECT count(*) FROM items", [], |row| row.get(0))?;
         Ok((waiting == 0).then(|| last_sequence(agent)).transpose()?)
     })?;
     let mut next = 1;
@@ -105,7 +108,7 @@ fn settle(fleet: &Fleet, agent: &Agent) -> Result<u64> {
         next = range.end() + 1;
     }
     ensure!(next == accepted + 1, "{accepted} accepted, stored up to {}", next - 1);
-    let holes: u64 = open(&fleet.state().join("collector.db"))?.query_row(
+    let holes: i64 = open(&fleet.state().join("collector.db"))?.query_row(
         "SELECT count(*) FROM gaps WHERE source = 'collector'",
         [],
         |row| row.get(0),
@@ -114,7 +117,7 @@ fn settle(fleet: &Fleet, agent: &Agent) -> Result<u64> {
     Ok(accepted)
 }
 
-type Stored = (Vec<u8>, RangeInclusive<u64>);
+type Stored = (Vec<u8>, RangeInclusive<i64>);
 
 /// Epoch and covered sequences of everything stored: findings and declared gaps.
 fn stored_in_insertion_order(fleet: &Fleet) -> Result<Vec<Stored>> {
@@ -124,12 +127,12 @@ fn stored_in_insertion_order(fleet: &Fleet) -> Result<Vec<Stored>> {
          UNION ALL SELECT epoch, first_seq, seq FROM gaps WHERE source = 'agent'",
     )?;
     let rows =
-        statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, u64>(1)?..=row.get::<_, u64>(2)?)))?;
+        statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?..=row.get::<_, i64>(2)?)))?;
     rows.collect::<Result<Vec<Stored>, _>>().context("reading the collector's store")
 }
 
 /// The highest number that the agent's spool ever gave.
-fn last_sequence(agent: &Agent) -> Result<u64> {
+fn last_sequence(agent: &Agent) -> Result<i64> {
     let connection = open(&agent.state().join("spool.db"))?;
     Ok(connection.query_row("SELECT last_seq FROM state", [], |row| row.get(0))?)
 }

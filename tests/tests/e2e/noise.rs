@@ -3,14 +3,13 @@
 
 use anyhow::Result;
 use sensor_tests::{Kept, Workload};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The running workload.
 pub(crate) struct Noise {
     // Dropped before the group that it runs in.
     _shell: Kept,
     group: Workload,
-    folder: PathBuf,
 }
 
 impl Noise {
@@ -21,7 +20,7 @@ impl Noise {
         std::fs::create_dir_all(&folder)?;
         let script = "i=0; while :; do i=$((i+1)); echo > \"$1/f$i\"; sleep 0.02; done";
         let shell = Kept::start("noise", &mut group.shell(script, &[&folder]), &scratch.join("noise.log"))?;
-        Ok(Self { _shell: shell, group, folder })
+        Ok(Self { _shell: shell, group })
     }
 
     /// The workload's name.
@@ -32,11 +31,6 @@ impl Noise {
     /// A baseline that arms the workload and allows next to nothing.
     pub(crate) fn baseline(&self, fleet: &str) -> String {
         armed(fleet, &self.group.name())
-    }
-
-    /// Files written so far.
-    pub(crate) fn files_count(&self) -> Result<usize> {
-        Ok(std::fs::read_dir(&self.folder)?.count())
     }
 }
 
