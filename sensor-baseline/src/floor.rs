@@ -19,9 +19,9 @@ pub(crate) enum Trigger {
     FilelessExec,
     /// Exec of a file that the same workload has just written, outside a command that a person asked to watch.
     FreshExec,
-    /// A connection that a shell, or what it started inside its subject, opens.
+    /// A connection that a shell itself opens.
     ShellConnect,
-    /// A port that a shell, or what it started inside its subject, listens on.
+    /// A port that a shell itself listens on.
     ShellListen,
     /// A write to, or a rename onto, one of these places. A place that begins with `~` is in any directory. Others
     /// are from the root; a shell's write is also matched below any other directory, as of a mounted host root.

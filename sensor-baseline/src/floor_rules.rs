@@ -135,7 +135,7 @@ pub(crate) const FLOOR_RULES: &[FloorRule] = &[
     },
     FloorRule {
         id: "shell-connect",
-        title: "connection opened by a shell or by what it started",
+        title: "connection opened by a shell",
         techniques: &["T1059.004", "T1071"],
         severity: Severity::High,
         yields_to_allow: true,
@@ -143,7 +143,7 @@ pub(crate) const FLOOR_RULES: &[FloorRule] = &[
     },
     FloorRule {
         id: "shell-listen",
-        title: "port opened by a shell or by what it started",
+        title: "port opened by a shell",
         techniques: &["T1059.004", "T1571"],
         severity: Severity::High,
         yields_to_allow: true,

@@ -202,7 +202,7 @@ impl From<Behaviour> for BehaviourText {
 pub struct Traits {
     /// Exec of a memfd or of a file that was already deleted.
     pub fileless: bool,
-    /// The acting process runs a shell, or has a shell between it and the subject.
+    /// The acting process itself runs a shell: not so for what a shell started.
     pub acting_is_shell: bool,
     /// Exec of a file that this agent saw written or created within the last ten minutes by the same workload.
     pub executable_is_fresh: bool,

@@ -96,8 +96,6 @@ impl Image {
 pub struct Lineage {
     /// The subject's text.
     pub subject: Arc<str>,
-    /// Whether a shell runs, or ran, between the subject and the process, or is the process.
-    pub through_shell: bool,
     /// Whether the subject is a program, and not only the short name of one that nothing told of.
     pub is_known: bool,
 }
@@ -107,7 +105,7 @@ impl Lineage {
     #[must_use]
     pub fn begin(image: &Image, comm: &str) -> Self {
         let subject = if image.is_unknown() { format!("({comm})") } else { image.program() };
-        Self { subject: Arc::from(subject), through_shell: image.is_shell(), is_known: !image.is_unknown() }
+        Self { subject: Arc::from(subject), is_known: !image.is_unknown() }
     }
 
     /// After the process executed `image`.
@@ -115,8 +113,7 @@ impl Lineage {
     pub fn after_exec(&self, image: &Image) -> Self {
         let is_kept = self.is_known && image.is_transparent();
         let subject = if is_kept { Arc::clone(&self.subject) } else { Arc::from(image.program()) };
-        let through_shell = image.is_shell() || (is_kept && self.through_shell);
-        Self { subject, through_shell, is_known: true }
+        Self { subject, is_known: true }
     }
 }
 
@@ -326,24 +323,41 @@ mod tests {
     fn the_subject_passes_through_transparent_programs() {
         let nginx = Lineage::begin(&image("/usr/sbin/nginx", &["nginx"]), "nginx");
         let shell = nginx.after_exec(&image("/usr/bin/dash", &["sh", "-c", "id"]));
-        assert_eq!((&*shell.subject, shell.through_shell), ("/usr/sbin/nginx", true));
+        assert_eq!(&*shell.subject, "/usr/sbin/nginx");
         let tool = shell.after_exec(&image("/usr/bin/id", &["id"]));
-        assert_eq!((&*tool.subject, tool.through_shell), ("/usr/sbin/nginx", true));
+        assert_eq!(&*tool.subject, "/usr/sbin/nginx");
         let curl = tool.after_exec(&image("/usr/bin/curl", &["curl"]));
-        assert_eq!((&*curl.subject, curl.through_shell), ("/usr/bin/curl", false));
+        assert_eq!(&*curl.subject, "/usr/bin/curl");
     }
 
     #[test]
     fn a_workload_that_begins_with_a_shell_has_it_as_subject() {
         let shell = Lineage::begin(&image("/usr/bin/dash", &["sh", "-c", "ls"]), "sh");
         let list = shell.after_exec(&image("/usr/bin/ls", &["ls"]));
-        assert_eq!((&*list.subject, list.through_shell), ("/usr/bin/dash", true));
+        assert_eq!(&*list.subject, "/usr/bin/dash");
     }
 
     #[test]
     fn a_shell_script_stands_for_itself_and_is_a_shell() {
-        let script = Lineage::begin(&image("/usr/bin/dash", &["sh", "run.sh"]), "run.sh");
-        assert_eq!((&*script.subject, script.through_shell), ("/srv/run.sh", true));
+        let script = image("/usr/bin/dash", &["sh", "run.sh"]);
+        assert_eq!((&*Lineage::begin(&script, "run.sh").subject, script.is_shell()), ("/srv/run.sh", true));
+    }
+
+    #[test]
+    fn only_a_shell_program_is_a_shell() {
+        let check = |exe: &str, argv: &[&str], expected: bool| {
+            assert_eq!(image(exe, argv).is_shell(), expected, "{exe} {argv:?}");
+        };
+        for name in ["sh", "bash", "dash", "zsh", "ksh", "fish", "ash"] {
+            check(&format!("/usr/bin/{name}"), &["x"], true);
+        }
+        check("/usr/bin/bash", &["-bash"], true);
+        check("/bin/busybox", &["sh", "-c", "id"], true);
+        check("/bin/busybox", &["busybox", "ash"], true);
+        check("/bin/busybox", &["nc"], false);
+        check("/usr/bin/python3.13", &["sh", "-c", "pass"], false);
+        check("/usr/bin/env", &["bash"], false);
+        check("/usr/sbin/nginx", &["sh"], false);
     }
 
     #[test]

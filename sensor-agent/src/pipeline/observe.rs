@@ -28,7 +28,7 @@ pub(super) fn observed(
     time: UnixNs,
 ) -> Option<Observation> {
     let (workload, now, own) = (&process.workload, event.time, process.identity);
-    let mut traits = Traits { acting_is_shell: process.lineage.through_shell, ..Traits::default() };
+    let mut traits = Traits { acting_is_shell: process.image.is_shell(), ..Traits::default() };
     let (action, object) = match &event.body {
         Body::Exec(exec) => {
             traits.fileless = exec.is_fileless();

@@ -99,6 +99,28 @@ fn an_exec_is_the_doing_of_the_program_before_it() {
 }
 
 #[test]
+fn what_a_shell_starts_is_no_shell() {
+    let (script, python) = (Who::new(20, 10), Who::new(21, 20));
+    let out = feed(
+        &mut host(),
+        &[
+            nginx().fork(script),
+            script.exec("/usr/bin/bash", &["bash", "-c", "python3 -c 'connect()'"]),
+            script.connect(1, 80),
+            script.fork(python),
+            python.exec("/usr/bin/python3.13", &["python3", "-c", "connect()"]),
+            python.connect(2, 80),
+            python.listen(81),
+            python.open("/srv/root/etc/cron.d/x", 1, FileFlags::CREATED),
+        ],
+    );
+    let subjects: Vec<_> = out.observations.iter().map(|(seen, _)| &*seen.behaviour.subject.0).collect();
+    assert!(subjects.iter().all(|subject| *subject == "/usr/sbin/nginx"), "{subjects:?}");
+    let rules: Vec<_> = out.findings.iter().map(|finding| finding.explanation.summary.as_str()).collect();
+    assert_eq!(rules.len(), 1, "only the shell's own connection: {rules:?}");
+}
+
+#[test]
 fn findings_name_the_new_program_and_its_ancestors() {
     let mut pipeline = host();
     pipeline.set_baseline(Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap()));
