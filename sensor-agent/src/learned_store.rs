@@ -374,6 +374,21 @@ mod tests {
     }
 
     #[test]
+    fn its_files_are_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("learned.db");
+        let mut keeper = LearnedKeeper::start(&path);
+        keeper.observe(&[observation("/a", 1)]);
+        keeper.flush();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+        }
+    }
+
+    #[test]
     fn a_damaged_file_is_replaced_under_a_new_epoch() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("learned.db");

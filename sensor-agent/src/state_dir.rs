@@ -87,6 +87,16 @@ pub fn create_private(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
+/// Creates a file that only its owner may read, or closes the one that is there. SQLite gives the files it makes beside
+/// a database the mode of the database.
+///
+/// # Errors
+/// What the system said.
+pub fn close_file(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
 /// Replaces a file whole or not at all, readable by its owner only, durable when it returns.
 ///
 /// # Errors

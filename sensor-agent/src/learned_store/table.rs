@@ -10,6 +10,7 @@ use sensor_baseline::{Action, Behaviour, Object, Seen, Subject, UnixNs, Workload
 
 use super::LearnedRow;
 use crate::spool::{Epoch, random_epoch};
+use crate::state_dir::close_file;
 use crate::uplink::control::{Chunk, LearnedMark, Revision};
 
 /// The file, and what is known to be in it.
@@ -91,6 +92,8 @@ impl Table {
 }
 
 pub(super) fn open_table(path: &Path) -> rusqlite::Result<(Table, Vec<(Behaviour, Seen)>)> {
+    // When it cannot be made, SQLite says why.
+    let _cannot_be_made = close_file(path);
     let mut db = Connection::open(path)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "NORMAL")?;

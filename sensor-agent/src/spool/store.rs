@@ -88,6 +88,7 @@ impl Store {
     pub fn create(path: &Path, epoch: Epoch) -> Result<(), StoreError> {
         let fresh = super::file::beside(path, "new");
         super::file::remove_with_journals(&fresh).map_err(|error| unavailable(path, &error))?;
+        crate::state_dir::close_file(&fresh).map_err(|error| unavailable(path, &error))?;
         let db = Connection::open(&fresh).map_err(|error| fault(path, &error))?;
         let made = db
             .pragma_update(None, "synchronous", "FULL")
@@ -107,6 +108,7 @@ impl Store {
         if length == 0 {
             return Err(damaged(path, "the file is empty"));
         }
+        crate::state_dir::close_file(path).map_err(|error| unavailable(path, &error))?;
         let db = Connection::open(path).map_err(|error| fault(path, &error))?;
         let holding = check_whole(&db, path)?;
         Ok(Self { db, path: path.to_owned(), bytes_max, holding })

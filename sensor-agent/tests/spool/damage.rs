@@ -131,3 +131,23 @@ fn no_more_than_three_damaged_files_are_kept() {
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("damaged"));
     assert_eq!(kept.count(), 3);
 }
+
+#[test]
+fn its_files_are_private_also_those_of_an_earlier_version() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool.db");
+    let check = || {
+        let mut keeper = start(&path);
+        keeper.push(finding(3, "secret"), at(1));
+        keeper.commit(at(1));
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+        }
+    };
+    check();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    check();
+}
