@@ -20,8 +20,14 @@ pub(crate) enum Class {
     Uuid,
     /// `<date>`: `YYYY-MM-DD` or `YYYYMMDD`.
     Date,
-    /// `<tmp>`: letters, digits and underscores, as `mkstemp` makes them.
+    /// `<tmp>`: letters, digits and underscores, not all letters of one case.
     Tmp,
+    /// `<tmp6>`: six letters and digits, as `mkstemp` makes them.
+    Tmp6,
+    /// `<tmp8>`: eight lower-case letters, digits and underscores, as Python makes them.
+    Tmp8,
+    /// `<tmp10>`: ten letters, digits and underscores, as `mktemp` and Perl make them.
+    Tmp10,
 }
 
 /// Shortest run that `<hex>` matches.
@@ -34,7 +40,17 @@ const TMP_CHARS_MAX: usize = 64;
 const UUID_LEN: usize = 36;
 
 impl Class {
-    const ALL: [Self; 6] = [Self::Num, Self::Hex, Self::Hex2, Self::Uuid, Self::Date, Self::Tmp];
+    const ALL: [Self; 9] = [
+        Self::Num,
+        Self::Hex,
+        Self::Hex2,
+        Self::Uuid,
+        Self::Date,
+        Self::Tmp,
+        Self::Tmp6,
+        Self::Tmp8,
+        Self::Tmp10,
+    ];
 
     /// The class as written.
     pub(crate) fn name(self) -> &'static str {
@@ -45,6 +61,9 @@ impl Class {
             Self::Uuid => "<uuid>",
             Self::Date => "<date>",
             Self::Tmp => "<tmp>",
+            Self::Tmp6 => "<tmp6>",
+            Self::Tmp8 => "<tmp8>",
+            Self::Tmp10 => "<tmp10>",
         }
     }
 
@@ -57,8 +76,14 @@ impl Class {
             Self::Hex2 => hex_run(bytes).filter(|len| *len == 2),
             Self::Uuid => uuid_len(bytes),
             Self::Date => date_len(bytes),
-            Self::Tmp => Some(run(bytes, |byte| byte.is_ascii_alphanumeric() || byte == b'_'))
-                .filter(|len| (TMP_CHARS_MIN..=TMP_CHARS_MAX).contains(len)),
+            Self::Tmp => {
+                let word = tmp_word(bytes);
+                let fits = (TMP_CHARS_MIN..=TMP_CHARS_MAX).contains(&word.len());
+                (fits && !is_one_case(word)).then_some(word.len())
+            }
+            Self::Tmp6 => tmp_len(bytes, 6, |byte| byte != b'_'),
+            Self::Tmp8 => tmp_len(bytes, 8, |byte| !byte.is_ascii_uppercase()),
+            Self::Tmp10 => tmp_len(bytes, 10, |_| true),
         }
     }
 }
@@ -66,6 +91,22 @@ impl Class {
 /// The length of the run at the start that satisfies a predicate.
 pub(crate) fn run(bytes: &[u8], wanted: impl Fn(u8) -> bool) -> usize {
     bytes.iter().take_while(|byte| wanted(**byte)).count()
+}
+
+/// The letters, digits and underscores at the start.
+fn tmp_word(bytes: &[u8]) -> &[u8] {
+    &bytes[..run(bytes, |byte| byte.is_ascii_alphanumeric() || byte == b'_')]
+}
+
+/// Whether it is made of letters of one case only, as words are and random names hardly ever.
+fn is_one_case(word: &[u8]) -> bool {
+    word.iter().all(u8::is_ascii_lowercase) || word.iter().all(u8::is_ascii_uppercase)
+}
+
+/// A run of exactly this many letters, digits and underscores, all of them wanted.
+fn tmp_len(bytes: &[u8], len: usize, wanted: impl Fn(u8) -> bool) -> Option<usize> {
+    let word = tmp_word(bytes);
+    (word.len() == len && word.iter().all(|byte| wanted(*byte))).then_some(len)
 }
 
 /// A run of hexadecimal digits that no letter or digit follows.
@@ -254,10 +295,28 @@ mod tests {
             ("/a-<date>.log", "/a-2026-13-23.log", false),
             ("/cc<tmp>.o", "/ccA1b2C3.o", true),
             ("/cc<tmp>.o", "/ccA1.o", false),
+            ("/tmp/<tmp>", "/tmp/backdoor", false),
+            ("/tmp/<tmp>", "/tmp/XAbCd12Ef", true),
+            ("/tmp/foo.<tmp6>", "/tmp/foo.abCD12", true),
+            ("/tmp/foo.<tmp6>", "/tmp/foo.abCD123", false),
+            ("/tmp/foo.<tmp6>", "/tmp/foo.abCD12.sh", false),
+            ("/tmp/foo.<tmp6>", "/tmp/foo.ab_D12", false),
+            ("/tmp/foo.<tmp6>", "/tmp/foo.abCD1\\x2a", false),
+            ("/tmp/<tmp8>", "/tmp/b_ckvcs9", true),
+            ("/tmp/<tmp8>", "/tmp/b_ckvcS9", false),
+            ("/tmp/<tmp8>", "/tmp/b_ckvcs", false),
+            ("/tmp/tmp.<tmp10>", "/tmp/tmp.AbCdEfGhIj", true),
+            ("/tmp/tmp.<tmp10>", "/tmp/tmp.AbCdEfGhI", false),
             ("/*-<num>", "/a-b-12", true),
         ] {
             assert_eq!(matches(template, path), expected, "{template}: {path}");
         }
+    }
+
+    #[test]
+    fn every_class_can_be_written() {
+        let names: Vec<&str> = super::Class::ALL.into_iter().map(super::Class::name).collect();
+        assert_eq!(names, crate::object::CLASS_NAMES);
     }
 
     #[test]

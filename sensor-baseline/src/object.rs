@@ -247,7 +247,9 @@ fn canonical_literal(piece: &str) -> Result<String, ObjectError> {
 /// The length of the class at the start of `text`.
 fn class_len(text: &str) -> Result<usize, ObjectError> {
     CLASS_NAMES.iter().find(|name| text.starts_with(**name)).map(|name| name.len()).ok_or_else(|| {
-        ObjectError::new("<num>, <hex>, <hex2>, <uuid>, <date> or <tmp> (a plain \"<\" is \\x3c)", text)
+        const EXPECTED: &str = "<num>, <hex>, <hex2>, <uuid>, <date>, <tmp>, <tmp6>, <tmp8> or <tmp10> \
+                                (a plain \"<\" is \\x3c)";
+        ObjectError::new(EXPECTED, text)
     })
 }
 
@@ -261,7 +263,8 @@ fn check_wildcards(canonical: &str) -> Result<(), ObjectError> {
 }
 
 /// Every token class, as written.
-pub(crate) const CLASS_NAMES: [&str; 6] = ["<num>", "<hex>", "<hex2>", "<uuid>", "<date>", "<tmp>"];
+pub(crate) const CLASS_NAMES: [&str; 9] =
+    ["<num>", "<hex>", "<hex2>", "<uuid>", "<date>", "<tmp>", "<tmp6>", "<tmp8>", "<tmp10>"];
 
 /// Longest text of a path: the kernel's longest path with every byte escaped.
 pub const PATH_TEXT_BYTES_MAX: usize = 4 * 4096;

@@ -38,11 +38,12 @@ fn template_path(path: &PathText, ephemeral: bool) -> PathText {
             continue;
         }
         let is_last = at + 1 == names.len();
-        let hint = match TEMPORARY_DIRECTORIES.contains(&&names[..at]) {
-            _ if ephemeral && is_last => Hint::Exclusive,
-            true if is_last => Hint::Temporary,
-            true => Hint::TemporaryFolder,
-            false => Hint::None,
+        let hint = match (ephemeral && is_last, TEMPORARY_DIRECTORIES.contains(&&names[..at])) {
+            (true, true) => Hint::ExclusiveTemporary,
+            (true, false) => Hint::Exclusive,
+            (false, true) if is_last => Hint::Temporary,
+            (false, true) => Hint::TemporaryFolder,
+            (false, false) => Hint::None,
         };
         push_name(&mut out, name, hint);
     }
@@ -57,8 +58,10 @@ enum Hint {
     Temporary,
     /// It is a folder there; making a folder is no event, so how it was made is not known.
     TemporaryFolder,
-    /// It was created exclusively.
+    /// It was created exclusively, in any other directory.
     Exclusive,
+    /// It was created exclusively, in a directory for temporary files.
+    ExclusiveTemporary,
 }
 
 /// Where programs make folders with random names.
@@ -83,13 +86,12 @@ const OBJECT_NAME_DIGITS_MIN: usize = 30;
 /// Appends one segment, token by token. A token begins where no letter or digit stands before.
 fn push_name(out: &mut String, name: &str, hint: Hint) {
     let mut at = 0;
-    let mut after_dot_tmp = false;
     while at < name.len() {
         let rest = &name[at..];
         let word = run(rest.as_bytes(), |byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if let Some(fixed) = temporary_part(&rest[..word], after_dot_tmp, hint) {
+        if let Some((fixed, class)) = temporary_part(&name[..at], &rest[..word], &rest[word..], hint) {
             out.push_str(&rest[..fixed]);
-            out.push_str(Class::Tmp.name());
+            out.push_str(class.name());
             at += word;
             continue;
         }
@@ -107,7 +109,6 @@ fn push_name(out: &mut String, name: &str, hint: Hint) {
             out.push_str(&rest[..token]);
             at += token;
         }
-        after_dot_tmp = name[..at] == *"tmp" && name[at..].starts_with('.');
     }
 }
 
@@ -129,41 +130,69 @@ fn classify(rest: &str, token: usize) -> Option<(Class, usize)> {
     (is_hex && digits > 0 && one_case).then_some((Class::Hex, token))
 }
 
-/// How much of a word of a temporary name stays when its random part goes; none when no part looks random. Knows `mkstemp` (six letters and digits behind a prefix), `mktemp` (`tmp.` and ten) and Python (`tmp` and
-/// eight of its own alphabet). A name that may also be a person's choice must mix upper and lower case.
-fn temporary_part(word: &str, after_dot_tmp: bool, hint: Hint) -> Option<usize> {
-    const PYTHON_CHARS: usize = 8;
-    const MKTEMP_CHARS: usize = 10;
+/// How much of a word of a temporary name stays, and the class of the rest; none when no part looks random. Knows
+/// `mkstemp` (six letters and digits behind a prefix), `mktemp` (`tmp.` and ten), Perl (ten) and Python (`tmp` and
+/// eight of its own alphabet; eight alone when it tries whether it can write to a directory).
+fn temporary_part(before: &str, word: &str, after: &str, hint: Hint) -> Option<(usize, Class)> {
+    const PYTHON_PREFIX: &str = "tmp";
     if hint == Hint::None {
         return None;
     }
-    if after_dot_tmp && word.len() == MKTEMP_CHARS {
-        return Some(0);
+    let is_of = |class: Class, text: &str| class.match_len(text) == Some(text.len());
+    if before == "tmp." && is_of(Class::Tmp10, word) {
+        return Some((0, Class::Tmp10));
     }
-    if let Some(rest) = word.strip_prefix("tmp")
-        && rest.len() == PYTHON_CHARS
-        && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-    {
-        return Some(3);
+    if word.strip_prefix(PYTHON_PREFIX).is_some_and(|rest| is_of(Class::Tmp8, rest)) {
+        return Some((PYTHON_PREFIX.len(), Class::Tmp8));
+    }
+    if hint == Hint::ExclusiveTemporary && after.is_empty() {
+        match before {
+            "" if is_of(Class::Tmp8, word) => return Some((0, Class::Tmp8)),
+            "" if is_of(Class::Tmp10, word) && mixes_cases(word) => return Some((0, Class::Tmp10)),
+            _ if before.len() > 1 && before.ends_with('.') && is_of(Class::Tmp6, word) => {
+                return Some((0, Class::Tmp6));
+            }
+            _ => {}
+        }
     }
     let fixed = word.len().checked_sub(TMP_CHARS_MIN)?;
-    if hint == Hint::Temporary || !looks_random(&word[fixed..], hint == Hint::Exclusive) {
+    let (prefix, random) = word.split_at(fixed);
+    if !is_of(Class::Tmp6, random) || !looks_random(before, prefix, random, hint) {
         return None;
     }
-    let prefix_is_a_word = word[..fixed].bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    Some(if prefix_is_a_word { fixed } else { 0 })
+    let prefix_is_a_word = prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    match prefix_is_a_word {
+        true => Some((fixed, Class::Tmp6)),
+        false => Class::Tmp.match_len(word).map(|_| (0, Class::Tmp)),
+    }
 }
 
-/// Whether both cases are mixed, other than by a capital, or, where a digit is enough, letters and digits.
-fn looks_random(word: &str, digit_is_enough: bool) -> bool {
-    let bytes = word.as_bytes();
-    if bytes.contains(&b'_') || bytes.iter().all(u8::is_ascii_digit) {
+/// Whether six letters and digits are random rather than a person's choice, for what is known of their name.
+fn looks_random(before: &str, prefix: &str, random: &str, hint: Hint) -> bool {
+    let digits = random.bytes().filter(u8::is_ascii_digit).count();
+    if digits == random.len() {
         return false;
     }
-    let has_digit = bytes.iter().any(u8::is_ascii_digit);
-    let has_upper = bytes.iter().skip(1).any(u8::is_ascii_uppercase);
-    let has_lower = bytes.iter().any(u8::is_ascii_lowercase);
-    (has_digit && digit_is_enough) || (has_upper && has_lower)
+    // Words with a number, such as `report2024`, and camel case are a person's choice where nothing sets them apart.
+    let is_set_apart = prefix.starts_with("tmp")
+        || prefix.ends_with('_')
+        || (prefix.is_empty() && before.ends_with(['.', '-']));
+    let ends_as_number =
+        random.trim_end_matches(|last: char| last.is_ascii_digit()).len() + digits == random.len();
+    match hint {
+        Hint::None | Hint::Temporary => false,
+        Hint::TemporaryFolder => mixes_cases(random),
+        Hint::Exclusive => {
+            (is_set_apart && (digits > 0 || mixes_cases(random))) || (digits > 0 && !ends_as_number)
+        }
+        Hint::ExclusiveTemporary => digits > 0 || mixes_cases(random),
+    }
+}
+
+/// Whether upper and lower case are mixed, other than by a capital.
+fn mixes_cases(word: &str) -> bool {
+    word.bytes().skip(1).any(|byte| byte.is_ascii_uppercase())
+        && word.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -222,9 +251,9 @@ mod tests {
     #[test]
     fn folders_with_random_names_are_known_by_where_they_stand() {
         for (path, expected) in [
-            ("/tmp/tmprgsvbupz/x", "/tmp/tmp<tmp>/x"),
-            ("/tmp/tmp.AbCdEfGhIj/x", "/tmp/tmp.<tmp>/x"),
-            ("/var/tmp/.tmpwUeCas/x", "/var/tmp/.tmp<tmp>/x"),
+            ("/tmp/tmprgsvbupz/x", "/tmp/tmp<tmp8>/x"),
+            ("/tmp/tmp.AbCdEfGhIj/x", "/tmp/tmp.<tmp10>/x"),
+            ("/var/tmp/.tmpwUeCas/x", "/var/tmp/.tmp<tmp6>/x"),
             ("/r/.git/objects/da", "/r/.git/objects/<hex2>"),
             ("/r/.git/objects/da/pack", "/r/.git/objects/<hex2>/pack"),
         ] {
@@ -235,20 +264,45 @@ mod tests {
     #[test]
     fn an_exclusively_created_name_loses_its_random_part() {
         for (path, expected) in [
-            ("/tmp/ccA1b2C3.o", "/tmp/cc<tmp>.o"),
-            ("/r/.git/objects/da/tmp_obj_wUeCas", "/r/.git/objects/<hex2>/tmp_obj_<tmp>"),
-            ("/tmp/tmp.AbCdEfGhIj", "/tmp/tmp.<tmp>"),
-            ("/tmp/tmpab_cd3xy", "/tmp/tmp<tmp>"),
+            ("/tmp/ccA1b2C3.o", "/tmp/cc<tmp6>.o"),
+            ("/r/.git/objects/da/tmp_obj_wUeCas", "/r/.git/objects/<hex2>/tmp_obj_<tmp6>"),
+            ("/tmp/tmp.AbCdEfGhIj", "/tmp/tmp.<tmp10>"),
+            ("/tmp/tmpab_cd3xy", "/tmp/tmp<tmp8>"),
             ("/tmp/XAbCd12Ef", "/tmp/<tmp>"),
+            ("/tmp/bjckvcsv", "/tmp/<tmp8>"),
+            ("/var/tmp/_pg3ex55", "/var/tmp/<tmp8>"),
+            ("/tmp/aB3_dE5gH7", "/tmp/<tmp10>"),
+            ("/tmp/foo.abcdef", "/tmp/foo.<tmp6>"),
+            ("/tmp/foo.Abcdef", "/tmp/foo.<tmp6>"),
+            ("/srv/x/.file.txt.a1b2c3", "/srv/x/.file.txt.<tmp6>"),
+            ("/srv/x/.tmpwUeCas", "/srv/x/.tmp<tmp6>"),
+            ("/srv/bjckvcsv", "/srv/bjckvcsv"),
+            ("/srv/foo.abcdef", "/srv/foo.abcdef"),
+            ("/srv/report2024.pdf", "/srv/report2024.pdf"),
+            ("/srv/userId.txt", "/srv/userId.txt"),
+            ("/tmp/foo.lock", "/tmp/foo.lock"),
+            ("/tmp/.abcdef", "/tmp/.abcdef"),
             ("/r/.git/index.lock", "/r/.git/index.lock"),
             ("/etc/cron.d/backup", "/etc/cron.d/backup"),
         ] {
             assert_eq!(learned("write", path, true), expected);
         }
-        assert_eq!(learned("rename", "/d/tmpAb12Cd -> /d/final", true), "/d/tmp<tmp> -> /d/final");
+        assert_eq!(learned("rename", "/d/tmpAb12Cd -> /d/final", true), "/d/tmp<tmp6> -> /d/final");
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_temporary_name_stands_for_names_of_its_length_only(
+            one in "(/tmp|/srv)/([a-z]{0,3}[._-]?)[a-zA-Z0-9_]{6,10}(\\.[a-z]{1,2})?",
+            other in "(/tmp|/srv)/([a-z]{0,3}[._-]?)[a-zA-Z0-9_]{6,10}(\\.[a-z]{1,2})?",
+        ) {
+            let text = learned("write", &one, true);
+            if text.contains("<tmp6>") || text.contains("<tmp8>") || text.contains("<tmp10>") {
+                let is_held = PathMatcher::new(&crate::PathText::parse(&text).unwrap()).matches(&other);
+                proptest::prop_assert!(!is_held || (one.len() == other.len() && one[..5] == other[..5]), "{} {}", text, other);
+            }
+        }
+
         #[test]
         fn a_template_holds_what_it_was_made_of(path in "(/tmp|/objects)?(/[a-fA-F0-9tmp_.<*\\\\ -]{1,40}){1,4}", ephemeral: bool) {
             let clean: String = path.split('/').skip(1)
