@@ -97,7 +97,7 @@ fn settle(fleet: &Fleet, agent: &Agent) -> Result<i64> {
     let accepted = wait_for("the spool to be delivered", LIMIT, || {
         let connection = open(&spool)?;
         let waiting: i64 = connection.query_row("SELECT count(*) FROM items", [], |row| row.get(0))?;
-        Ok((waiting == 0).then(|| last_sequence(agent)).transpose()?)
+        (waiting == 0).then(|| last_sequence(agent)).transpose()
     })?;
     let mut next = 1;
     let mut stored = stored_in_insertion_order(fleet)?;
