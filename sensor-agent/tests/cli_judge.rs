@@ -59,6 +59,37 @@ fn a_line_cut_away_is_exactly_what_is_found() {
 }
 
 #[test]
+fn what_floor_rules_keep_from_being_learned_is_told() {
+    if !is_permitted() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let baseline = folder.path().join("baseline.yaml");
+    let cron = folder.path().join("etc/cron.d");
+    fs::create_dir_all(&cron).expect("a folder can be made");
+    let job = format!("{}/job", text(&cron));
+    let script = format!(
+        "echo x >{job}; cd {}; cp /bin/ls gone; exec 3<gone; rm gone; /proc/self/fd/3",
+        text(folder.path())
+    );
+    let learned = run(["learn", "-o", text(&baseline), "--", "sh", "-c", &script]);
+    assert_eq!(learned.status, Some(0), "{}", learned.stderr);
+    for words in [
+        "not learned: 2 observations that floor rules hold",
+        "floor rule cron: write of a scheduled job",
+        &format!("to allow it, add to {}:", text(&baseline)),
+        &format!("- {job}"),
+        "floor rule fileless-exec",
+        "no entry can allow it",
+    ] {
+        assert!(learned.stderr.contains(words), "{words} in {}", learned.stderr);
+    }
+    let judged = run(["judge", "--baseline", text(&baseline), "--", "sh", "-c", &script]);
+    assert_eq!(judged.status, Some(2), "{}", judged.stderr);
+    assert!(judged.stderr.contains("2 findings"), "{}", judged.stderr);
+}
+
+#[test]
 fn a_failed_command_is_trouble_when_nothing_was_found() {
     if !is_permitted() {
         return;

@@ -6,6 +6,7 @@ use crate::finding::{Finding, ProcessFacts, Reason};
 use sensor_baseline::ATTACK_VERSION;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// The JSON object, newline included.
 pub(super) fn json_line(finding: &Finding, count: u64, hostname: &str) -> String {
@@ -76,6 +77,23 @@ pub(super) fn block(finding: &Finding, count: u64) -> String {
         }
     }
     format!("[{}] {behaviour}\n{text}", finding.severity.name())
+}
+
+/// What a floor rule kept out of `baseline`, and the lines that would put it there, if any can. Newline included.
+pub(super) fn held(finding: &Finding, baseline: &Path) -> String {
+    let behaviour = &finding.behaviour;
+    let rule = match finding.reason {
+        Reason::Floor(rule) => format!("floor rule {}: {}", rule.id, rule.title),
+        Reason::Novel | Reason::Denied => finding.reason.name().to_owned(),
+    };
+    let edit = &finding.explanation.edit;
+    let way_out = if edit.is_empty() {
+        "    no entry can allow it".to_owned()
+    } else {
+        let lines: Vec<_> = edit.lines().map(|line| format!("      {line}")).collect();
+        format!("    to allow it, add to {}:\n{}", baseline.display(), lines.join("\n"))
+    };
+    format!("  {behaviour}\n    {rule}\n{way_out}\n")
 }
 
 fn process_text(process: &ProcessFacts) -> String {

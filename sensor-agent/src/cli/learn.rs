@@ -1,11 +1,12 @@
 //! `learn`: a baseline from what the host, or one command, does. Not the learning. It may call the sibling modules,
 //! `pipeline` and the baseline crate.
 
-use super::Span;
 use super::capture::{Batch, Capture, Consumer, command_scope, print_totals};
 use super::judge::command_trouble;
 use super::live::{Wish, feed, pipeline, print_troubles};
+use super::{Span, finding_text};
 use crate::enrich::process_table::Scope;
+use crate::finding::Finding;
 use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
 use anyhow::Context as _;
@@ -36,7 +37,9 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
         output: Output::default(),
         learner: Learner::new(LearnerLimits::default()),
         refused: 0,
-        floor: 0,
+        held: Held::default(),
+        // Only who waits for no end wants to hear of each finding at once.
+        is_told_live: !is_command && arguments.span.duration.is_none(),
     };
     eprintln!("learning");
     let ended = capture.run(&arguments.span, &mut student)?;
@@ -54,11 +57,10 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
     let count = student.learner.behaviours().count();
     eprintln!("learned {count} behaviours into {}", arguments.output.display());
-    for (what, count) in [("floor rules fired, never learned", student.floor), ("refused", student.refused)] {
-        if count > 0 {
-            eprintln!("not learned: {count} observations ({what})");
-        }
+    if student.refused > 0 {
+        eprintln!("not learned: {} observations (refused)", student.refused);
     }
+    student.held.print(&arguments.output);
     Ok(if is_troubled { ExitCode::from(super::EXIT_TROUBLE) } else { ExitCode::SUCCESS })
 }
 
@@ -67,18 +69,56 @@ struct Student {
     output: Output,
     learner: Learner,
     refused: u64,
-    floor: u64,
+    held: Held,
+    is_told_live: bool,
+}
+
+/// What floor rules kept from being learned: `judge` will report it again.
+#[derive(Default)]
+struct Held {
+    findings: Vec<Finding>,
+    observations_count: u64,
+    unshown_count: u64,
+}
+
+impl Held {
+    fn add(&mut self, finding: Finding) {
+        if self.findings.len() < HELD_MAX {
+            self.findings.push(finding);
+        } else {
+            self.unshown_count += 1;
+        }
+    }
+
+    fn print(&self, baseline: &Path) {
+        if self.observations_count == 0 {
+            return;
+        }
+        eprintln!(
+            "not learned: {} observations that floor rules hold; judging by this baseline will report them:",
+            self.observations_count
+        );
+        for finding in &self.findings {
+            eprint!("{}", finding_text::held(finding, baseline));
+        }
+        if self.unshown_count > 0 {
+            eprintln!("not shown: {} more", self.unshown_count);
+        }
+    }
 }
 
 impl Consumer for Student {
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
         feed(&mut self.pipeline, batch, &mut self.output);
-        for finding in &self.output.findings {
-            eprintln!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
+        for finding in self.output.findings.drain(..) {
+            if self.is_told_live {
+                eprintln!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
+            }
+            self.held.add(finding);
         }
         for (observation, verdict) in &self.output.observations {
             if matches!(verdict, Verdict::Floor(_)) {
-                self.floor += 1;
+                self.held.observations_count += 1;
             } else if let Learned::Refused(_) = self.learner.observe(observation) {
                 self.refused += 1;
             }
@@ -105,3 +145,6 @@ fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
         let _ = std::fs::remove_file(&new);
     })
 }
+
+/// Held behaviours that are told one by one at most; more are counted.
+const HELD_MAX: usize = 256;
