@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use sensor_baseline::{Action, Behaviour, Object, Seen, Subject, UnixNs, Workload};
 
 use super::LearnedRow;
-use crate::spool::{Epoch, random_epoch};
+use crate::spool::{Epoch, bound_log, random_epoch};
 use crate::state_dir::close_file;
 use crate::uplink::control::{Chunk, LearnedMark, Revision};
 
@@ -97,6 +97,7 @@ pub(super) fn open_table(path: &Path) -> rusqlite::Result<(Table, Vec<(Behaviour
     let mut db = Connection::open(path)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "NORMAL")?;
+    bound_log(&db)?;
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version == 0 {
         let tx = db.transaction()?;

@@ -135,24 +135,31 @@ impl Keeper {
     }
 
     fn try_commit(&mut self, now: Clock) -> Result<(), StoreError> {
+        while self.try_commit_some(now)? {}
+        Ok(())
+    }
+
+    /// Commits as much as one transaction takes. Whether there is more.
+    fn try_commit_some(&mut self, now: Clock) -> Result<bool, StoreError> {
         self.ensure_store(now)?;
-        let Some(store) = self.store.as_mut() else { return Ok(()) };
+        let Some(store) = self.store.as_mut() else { return Ok(false) };
         let gaps: Vec<NewItem> = self.losses.gaps().cloned().map(NewItem::gap).collect();
         if gaps.is_empty() && self.pending.items.is_empty() && self.acked.is_none() {
-            return Ok(());
+            return Ok(false);
         }
-        match store.commit(gaps.iter().chain(&self.pending.items), self.acked) {
+        let count = self.pending.head_count();
+        match store.commit(gaps.iter().chain(self.pending.items.range(..count)), self.acked) {
             Ok(_) => {
-                self.health.accepted_count += (gaps.len() + self.pending.items.len()) as u64;
+                self.health.accepted_count += (gaps.len() + count) as u64;
                 self.losses = LossTally::default();
-                self.pending = Pending::default();
+                self.pending.remove_head(count);
                 self.acked = None;
-                self.health.pending_count = 0;
-                Ok(())
+                self.health.pending_count = self.pending.items.len() as u64;
+                Ok(!self.pending.items.is_empty())
             }
             Err(StoreError::Damaged { detail, .. }) => {
                 self.start_afresh(&detail, now)?;
-                self.try_commit(now)
+                Ok(true)
             }
             Err(error) => Err(error),
         }
@@ -282,8 +289,27 @@ impl Pending {
     }
 }
 
+impl Pending {
+    /// How many of the oldest items one commit takes: what has waited for a disk to have room again must not need all
+    /// the room at once.
+    fn head_count(&self) -> usize {
+        let mut bytes = 0;
+        let fits = |item: &&NewItem| {
+            bytes += item.cost_bytes();
+            bytes <= COMMIT_BYTES_MAX
+        };
+        self.items.iter().take_while(fits).count().max(self.items.len().min(1))
+    }
+
+    fn remove_head(&mut self, count: usize) {
+        self.bytes -= self.items.drain(..count).map(|item| item.cost_bytes()).sum::<u64>();
+    }
+}
+
 /// An item waits at most so long for company in its commit.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
+/// Bytes of items in one commit, except that one item always fits.
+const COMMIT_BYTES_MAX: u64 = 128 * 1024;
 /// Losses are summed for so long before they become gaps.
 const GAP_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits between attempts to write a failing file: doubled from the first to the last.

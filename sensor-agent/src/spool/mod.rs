@@ -23,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use file::set_aside;
 pub use item::{Content, Epoch, Gap, LossTally, NewItem, Rank, Seq, StoredItem};
 pub use keeper::{Clock, Health, Keeper};
+pub(crate) use store::bound_log;
 pub use store::{Holding, ReadLimits, Store, StoreError};
 
 /// Where the spool is and how large it may grow.

@@ -265,7 +265,7 @@ fn check_whole(db: &Connection, path: &Path) -> Result<Holding, StoreError> {
         .busy_timeout(std::time::Duration::from_secs(5))
         .and_then(|()| db.pragma_update(None, "journal_mode", "WAL"))
         .and_then(|()| db.pragma_update(None, "synchronous", "FULL"))
-        .and_then(|()| db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES_MAX));
+        .and_then(|()| bound_log(db));
     setup.map_err(|error| fault(path, &error))?;
     let report: String =
         db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| fault(path, &error))?;
@@ -275,6 +275,15 @@ fn check_whole(db: &Connection, path: &Path) -> Result<Holding, StoreError> {
     read_holding(db)
         .map_err(|error| damaged(path, &error.to_string()))?
         .ok_or_else(|| damaged(path, "the numbers have a hole, or the state row is missing"))
+}
+
+/// Keeps the write-ahead log small, on a disk that has no room for the usual 4 MiB.
+pub(crate) fn bound_log(db: &Connection) -> rusqlite::Result<()> {
+    for (pragma, bound) in [("wal_autocheckpoint", LOG_PAGES_MAX), ("journal_size_limit", LOG_BYTES_MAX)] {
+        // A pragma that answers with a row: update would call that an error.
+        db.query_row(&format!("PRAGMA {pragma} = {bound}"), [], |_| Ok(()))?;
+    }
+    Ok(())
 }
 
 fn read_holding(db: &Connection) -> rusqlite::Result<Option<Holding>> {
@@ -396,8 +405,11 @@ pub(super) fn unsql(number: i64) -> u64 {
 /// "SPOL": tells a spool from any other SQLite file.
 const APPLICATION_ID: i64 = 0x5350_4f4c;
 const SCHEMA_VERSION: i64 = 1;
-/// Pages of the write-ahead log before it is folded into the file: 1 MiB.
-const LOG_PAGES_MAX: i64 = 256;
+/// Pages of the write-ahead log before it is folded into the file: 256 KiB. A small disk has to hold the log and, to
+/// fold it, the same pages once more.
+const LOG_PAGES_MAX: i64 = 64;
+/// What the log is cut to once it is folded, if one large commit has made it larger.
+const LOG_BYTES_MAX: i64 = LOG_PAGES_MAX * 4096;
 
 const SCHEMA: &str = "
 BEGIN;

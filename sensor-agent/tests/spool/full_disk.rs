@@ -138,3 +138,29 @@ fn a_disk_that_fills_up_while_running_loses_nothing_that_was_accepted() {
     let mut again = Keeper::start(&path, 64 << 20, next_epoch, at(0));
     assert_eq!(read_all(&mut again).len() as u64, accepted, "and after a restart on the full disk");
 }
+
+#[test]
+fn a_very_small_disk_recovers_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount("size=2m") else { return };
+    let mut keeper = Keeper::start(&disk.folder.path().join("spool.db"), 64 << 20, next_epoch, at(0));
+    let text = "z".repeat(1_000);
+    let mut time = 0;
+    let mut exchange = |keeper: &mut Keeper, count: u64, is_acked: bool| {
+        for _ in 0..count {
+            time += 1_000;
+            keeper.push(finding(3, &text), at(time));
+            keeper.commit(at(time));
+            if let Some(holding) = keeper.holding().filter(|_| is_acked) {
+                keeper.acknowledge(holding.epoch, holding.last, at(time));
+            }
+        }
+    };
+    exchange(&mut keeper, 100, true);
+    disk.fill();
+    exchange(&mut keeper, 600, false);
+    assert!(keeper.health().degraded.is_some(), "more waits than fits");
+    std::fs::remove_file(disk.ballast()).unwrap();
+    exchange(&mut keeper, 1_000, true);
+    assert_eq!(keeper.health().degraded, None);
+    assert_eq!((keeper.health().accepted_count, keeper.health().dropped_count), (1_700, 0));
+}
