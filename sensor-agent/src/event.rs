@@ -135,7 +135,9 @@ pub struct Exec {
     pub cgroup: KernelPath,
     /// As given to `execve`, escaped.
     pub filename: String,
-    /// `filename` made absolute against `cwd` and folded: names the script when [`Exec::is_script`].
+    /// The task's root directory, escaped: `/` unless it is in a chroot.
+    pub root: String,
+    /// `filename` made absolute in the mount namespace and folded: names the script when [`Exec::is_script`].
     pub filename_absolute: String,
     /// As given on the script's first line, escaped; empty for a binary.
     pub interpreter: String,
@@ -163,8 +165,9 @@ impl Exec {
     /// Whether the program has no name in any file system: a memfd, or a file that was deleted.
     #[must_use]
     pub fn is_fileless(&self) -> bool {
-        // A script run by descriptor reaches its interpreter as /dev/fd/N: what ran has no name either.
-        let script_by_descriptor = self.is_script() && self.filename.starts_with("/dev/fd/");
+        // A script run by descriptor (`execveat`, or through /proc) reaches its interpreter as one: what ran has no
+        // name either.
+        let script_by_descriptor = self.is_script() && path::is_descriptor(&self.filename_absolute);
         self.flags.contains(ExecFlags::MEMFD) || self.exe.is_deleted() || script_by_descriptor
     }
 }

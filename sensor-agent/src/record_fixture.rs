@@ -81,6 +81,16 @@ impl Who {
         self.exec_with(exe, argv, ExecFlags::SCRIPT, PathFlags::default(), script)
     }
 
+    /// As [`Self::exec_script`], in a chroot at `/jail`, whose names the caller gives.
+    pub(crate) fn exec_script_in_jail(self, exe: &str, script: &str, argv: &[&str]) -> Vec<u8> {
+        let mut bytes = self.exec_script(&format!("/jail{exe}"), script, argv);
+        let at = size_of::<Header>() + std::mem::offset_of!(ExecBody, exe);
+        let root_components = at + std::mem::offset_of!(PathRef, root_components);
+        let below = exe.split('/').filter(|part| !part.is_empty()).count() as u16;
+        bytes[root_components..root_components + 2].copy_from_slice(&below.to_ne_bytes());
+        bytes
+    }
+
     pub(crate) fn exec_with(
         self,
         exe: &str,

@@ -301,7 +301,7 @@ impl ProcessTable {
         let image = if seed.is_kernel_thread {
             Image::kernel()
         } else {
-            Image::new(seed.exe, seed.argv, seed.cwd, None)
+            Image::new(seed.exe, seed.argv, seed.cwd, &seed.root, None)
         };
         let inherited = parent
             .and_then(|parent| self.find(parent))

@@ -26,6 +26,9 @@ pub struct SeedProcess {
     pub argv: Vec<String>,
     /// Working directory, escaped.
     pub cwd: String,
+    /// Root directory, escaped; empty when it cannot be read.
+    #[serde(default)]
+    pub root: String,
     /// Real user id.
     pub uid: u32,
     /// Effective user id.
@@ -96,6 +99,7 @@ fn read_process(process: &ProcProcess, cgroups: &[SeedCgroup]) -> Result<SeedPro
         exe: process.exe().map(|exe| program_text(&exe)).unwrap_or_default(),
         argv: raw_arguments(stat.pid),
         cwd: process.cwd().map(|cwd| escape(cwd.as_os_str().as_bytes())).unwrap_or_default(),
+        root: process.root().map(|root| escape(root.as_os_str().as_bytes())).unwrap_or_default(),
         uid: status.ruid,
         euid: status.euid,
         comm: escape(stat.comm.as_bytes()),

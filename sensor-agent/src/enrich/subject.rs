@@ -29,13 +29,14 @@ impl Image {
     pub fn of_exec(exec: &Exec) -> Self {
         let script =
             exec.is_script().then(|| exec.filename_absolute.clone()).filter(|script| is_named(script));
-        Self::new(exec.exe.text.clone(), exec.argv.clone(), exec.cwd.text.clone(), script)
+        Self::new(exec.exe.text.clone(), exec.argv.clone(), exec.cwd.text.clone(), &exec.root, script)
     }
 
-    /// From parts; looks for a script among the arguments of an interpreter unless one is given.
+    /// From parts; looks for a script among the arguments of an interpreter unless one is given. `root` is the root
+    /// directory at exec, where a script's absolute name begins.
     #[must_use]
-    pub fn new(exe: String, argv: Vec<String>, cwd: String, script: Option<String>) -> Self {
-        let script = script.or_else(|| script_argument(&exe, &argv, &cwd));
+    pub fn new(exe: String, argv: Vec<String>, cwd: String, root: &str, script: Option<String>) -> Self {
+        let script = script.or_else(|| script_argument(&exe, &argv, &cwd, root));
         Self { exe, argv, script, cwd }
     }
 
@@ -125,14 +126,14 @@ fn base_name(path: &str) -> &str {
 }
 
 /// The script an interpreter was given as an argument: the first one that is no option.
-fn script_argument(exe: &str, argv: &[String], cwd: &str) -> Option<String> {
+fn script_argument(exe: &str, argv: &[String], cwd: &str, root: &str) -> Option<String> {
     let name = base_name(exe);
     let interpreter = interpreter(name).or_else(|| SHELLS.contains(&name).then_some(&SHELL_OPTIONS))?;
     let mut arguments = argv.iter().skip(1);
     while let Some(argument) = arguments.next() {
         let Some(option) = argument.strip_prefix('-') else {
-            let (base, script) = (unescape(cwd).ok()?, unescape(argument).ok()?);
-            return Some(path::absolute(&base, &script)).filter(|script| is_named(script));
+            let (root, base, script) = (unescape(root).ok()?, unescape(cwd).ok()?, unescape(argument).ok()?);
+            return Some(path::absolute(&root, &base, &script)).filter(|script| is_named(script));
         };
         let is_long = option.starts_with('-');
         if option.is_empty() || (!is_long && option.contains(interpreter.inline)) {
@@ -147,7 +148,8 @@ fn script_argument(exe: &str, argv: &[String], cwd: &str) -> Option<String> {
 
 /// Whether a script's path says which script it is: a descriptor's number does not.
 fn is_named(script: &str) -> bool {
-    !(script.starts_with("/dev/fd/") || script.starts_with("/dev/std") || script.starts_with("/proc/"))
+    let is_special = ["/dev/fd/", "/dev/std", "/proc/"].iter().any(|prefix| script.starts_with(prefix));
+    !is_special && !path::is_descriptor(script)
 }
 
 fn interpreter(name: &str) -> Option<&'static Interpreter> {
@@ -284,6 +286,7 @@ mod tests {
             exe.to_owned(),
             argv.iter().map(|part| (*part).to_owned()).collect(),
             "/srv".to_owned(),
+            "/",
             None,
         )
     }
@@ -317,6 +320,13 @@ mod tests {
         check("/bin/busybox", &["/bin/nc"], "/bin/busybox:nc", false);
         check("/usr/bin/ls", &["not-ls"], "/usr/bin/ls", true);
         check("/tmp/evil", &["ls"], "/tmp/evil", false);
+    }
+
+    #[test]
+    fn a_script_in_a_chroot_is_named_from_outside() {
+        let argv = ["sh", "/app/run.sh"].map(str::to_owned).to_vec();
+        let image = Image::new("/jail/bin/dash".to_owned(), argv, "/jail/srv".to_owned(), "/jail", None);
+        assert_eq!(image.program(), "/jail/app/run.sh");
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn body(body: &RecordBody<'_>) -> Body {
 }
 
 fn exec(record: &sensor_event::Exec<'_>) -> Exec {
-    let cwd_bytes = root_first(record.cwd);
+    let root = path::task_root(&[record.exe, record.cwd]);
     let argv = record.argv.strip_suffix(&[0]).unwrap_or(record.argv);
     let argv =
         if record.argv.is_empty() { Vec::new() } else { argv.split(|byte| *byte == 0).map(escape).collect() };
@@ -94,8 +94,9 @@ fn exec(record: &sensor_event::Exec<'_>) -> Exec {
         exe: KernelPath::walked(record.exe),
         cwd: KernelPath::walked(record.cwd),
         cgroup: KernelPath::walked(record.cgroup),
+        root: escape(&root),
         filename: escape(record.filename),
-        filename_absolute: path::absolute(&cwd_bytes, record.filename),
+        filename_absolute: path::absolute(&root, &path::root_first(record.cwd), record.filename),
         interpreter: escape(record.interpreter),
         argv,
         argc: record.body.argc,
@@ -104,15 +105,6 @@ fn exec(record: &sensor_event::Exec<'_>) -> Exec {
         mode: record.body.mode,
         flags: record.body.flags,
     }
-}
-
-fn root_first(section: sensor_event::PathSection<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for component in section.leaf_first().collect::<Vec<_>>().into_iter().rev() {
-        bytes.push(b'/');
-        bytes.extend_from_slice(component);
-    }
-    bytes
 }
 
 fn socket(body: &SocketBody) -> Socket {

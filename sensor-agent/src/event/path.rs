@@ -88,11 +88,42 @@ impl fmt::Display for KernelPath {
     }
 }
 
-/// `name` made absolute against the escaped-free absolute path `base` and folded; both are bytes.
+/// `name` made absolute and folded: below `base` when it is relative, else below `root`, the task's root, and never
+/// above that. All are unescaped bytes, `root` and `base` absolute in the mount namespace.
 #[must_use]
-pub fn absolute(base: &[u8], name: &[u8]) -> String {
-    let start = if name.starts_with(b"/") { Vec::new() } else { split(base).collect() };
-    render(false, &fold(start, 0, name))
+pub fn absolute(root: &[u8], base: &[u8], name: &[u8]) -> String {
+    let root: Vec<&[u8]> = split(root).collect();
+    let start = if name.starts_with(b"/") { root.clone() } else { split(base).collect() };
+    let root_len = if start.starts_with(&root) { root.len() } else { 0 };
+    render(false, &fold(start, root_len, name))
+}
+
+/// A walked path root first, unescaped; like the text, one that is incomplete never reads as another.
+#[must_use]
+pub fn root_first(section: PathSection<'_>) -> Vec<u8> {
+    let components: Vec<&[u8]> = section.leaf_first().collect::<Vec<_>>().into_iter().rev().collect();
+    join(is_incomplete(section.reference.flags), &components)
+}
+
+/// The task's root, unescaped, as far as the first walk that met it tells.
+#[must_use]
+pub fn task_root(walks: &[PathSection<'_>]) -> Vec<u8> {
+    let met = walks.iter().find(|walk| walk.reference.root_components != PathRef::ROOT_NOT_MET);
+    let Some(walk) = met else { return join(true, &[]) };
+    let mut components: Vec<&[u8]> =
+        walk.leaf_first().skip(usize::from(walk.reference.root_components)).collect();
+    components.reverse();
+    join(is_incomplete(walk.reference.flags), &components)
+}
+
+/// Whether a path names an open descriptor of a process: `/dev/fd/N` or `/proc/PID/fd/N`, below any root.
+#[must_use]
+pub fn is_descriptor(text: &str) -> bool {
+    let mut components = text.rsplit('/');
+    let is_number = components.next().is_some_and(|part| part.parse::<u32>().is_ok());
+    let is_fd = is_number && components.next() == Some("fd");
+    let holders: Vec<&str> = components.take(4).collect();
+    is_fd && matches!(holders[..], ["dev", ..] | [_, "proc", ..] | [_, "task", _, "proc", ..])
 }
 
 fn fold<'a>(mut components: Vec<&'a [u8]>, root_len: usize, name: &'a [u8]) -> Vec<&'a [u8]> {
@@ -111,6 +142,10 @@ fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn render(incomplete: bool, components: &[&[u8]]) -> String {
+    escape(&join(incomplete, components))
+}
+
+fn join(incomplete: bool, components: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for component in incomplete.then_some(MISSING).iter().chain(components) {
         bytes.push(b'/');
@@ -119,7 +154,7 @@ fn render(incomplete: bool, components: &[&[u8]]) -> String {
     if bytes.is_empty() {
         bytes.push(b'/');
     }
-    escape(&bytes)
+    bytes
 }
 
 const fn is_incomplete(flags: PathFlags) -> bool {
@@ -227,6 +262,44 @@ mod tests {
             (path.text.as_str(), path.in_chroot.as_deref()),
             ("/srv/jail/etc/passwd", Some("/etc/passwd"))
         );
+    }
+
+    #[test]
+    fn an_absolute_name_lies_below_the_task_root() {
+        let check = |root: &str, base: &str, name: &str, expected: &str| {
+            assert_eq!(absolute(root.as_bytes(), base.as_bytes(), name.as_bytes()), expected, "{name}");
+        };
+        check("/", "/srv", "run.sh", "/srv/run.sh");
+        check("/", "/srv", "/usr/bin/x", "/usr/bin/x");
+        check("/tmp/jail", "/tmp/jail/srv", "/usr/bin/x", "/tmp/jail/usr/bin/x");
+        check("/tmp/jail", "/tmp/jail/srv", "../../../../usr/bin/x", "/tmp/jail/usr/bin/x");
+        // A process that kept a directory outside.
+        check("/tmp/jail", "/srv", "../usr/bin/x", "/usr/bin/x");
+    }
+
+    #[test]
+    fn the_task_root_is_what_lies_above_its_components() {
+        let check = |bytes: &[u8], below: u16, expected: &str| {
+            assert_eq!(task_root(&[section(bytes, PathFlags::default(), below)]), expected.as_bytes());
+        };
+        check(b"sh\0bin\0", 2, "/");
+        check(b"sh\0bin\0jail\0srv\0", 2, "/srv/jail");
+        check(b"sh\0", PathRef::ROOT_NOT_MET, "/\0...");
+        let outside = section(b"sh\0", PathFlags::default(), PathRef::ROOT_NOT_MET);
+        let inside = section(b"home\0jail\0", PathFlags::default(), 1);
+        assert_eq!(task_root(&[outside, inside]), b"/jail");
+    }
+
+    #[test]
+    fn descriptors_are_told_from_files() {
+        for text in
+            ["/dev/fd/3", "/proc/self/fd/3", "/proc/7/fd/10", "/proc/7/task/8/fd/3", "/jail/proc/self/fd/3"]
+        {
+            assert!(is_descriptor(text), "{text}");
+        }
+        for text in ["/dev/fd/3/run.sh", "/srv/fd/3", "/proc/self/fd/x", "/dev/fd", "3", "/fd/3"] {
+            assert!(!is_descriptor(text), "{text}");
+        }
     }
 
     proptest! {

@@ -326,7 +326,27 @@ fn programs_without_a_name_are_fileless() {
     assert!(fileless(ExecFlags::MEMFD, PathFlags::NO_NAMESPACE, ""));
     assert!(fileless(ExecFlags::default(), PathFlags::DELETED, ""));
     assert!(fileless(ExecFlags::SCRIPT, PathFlags::default(), "/dev/fd/3"));
+    assert!(fileless(ExecFlags::SCRIPT, PathFlags::default(), "/proc/self/fd/3"));
+    assert!(fileless(ExecFlags::SCRIPT, PathFlags::default(), "/proc/../proc/thread-self/fd/3"));
+    assert!(!fileless(ExecFlags::SCRIPT, PathFlags::default(), "/dev/fd/3/run.sh"));
     assert!(!fileless(ExecFlags::default(), PathFlags::default(), ""));
+}
+
+#[test]
+fn a_chroot_does_not_choose_how_its_scripts_are_called() {
+    let child = Who::new(20, 10);
+    let records = [
+        nginx().fork(child),
+        child.exec_script_in_jail("/bin/dash", "/app/run.sh", &["sh"]),
+        child.listen(5),
+    ];
+    assert_eq!(
+        behaviours(&feed(&mut host(), &records)),
+        [
+            "unit:web.service /usr/sbin/nginx exec /jail/app/run.sh",
+            "unit:web.service /jail/app/run.sh listen tcp 127.0.0.1 5",
+        ]
+    );
 }
 
 #[test]
