@@ -150,6 +150,7 @@ impl<'a> Nodes<'a> {
             let place = Place::of(&span.start);
             let (node, anchor, tag) = match event {
                 Event::Scalar(text, style, anchor, tag) => {
+                    refuse_lines(&text, style, &span)?;
                     let is_plain = style == ScalarStyle::Plain;
                     (Node::Scalar(Scalar { text: text.into_owned(), place, is_plain }), anchor, tag)
                 }
@@ -189,6 +190,16 @@ impl<'a> Nodes<'a> {
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
+}
+
+/// Refuses a text over more than one line: in a review it looks like two entries, and YAML makes one of them.
+fn refuse_lines(text: &str, style: ScalarStyle, span: &Span) -> Result<(), ParseError> {
+    let found = match style {
+        ScalarStyle::Literal | ScalarStyle::Folded => "a block text (| or >)".to_owned(),
+        _ if span.end.line() == span.start.line() => return Ok(()),
+        _ => format!("{:?} over more than one", shortened(text)),
+    };
+    Err(Place::of(&span.start).error("a text on one line", found))
 }
 
 /// Says plainly what YAML parsers say in riddles.

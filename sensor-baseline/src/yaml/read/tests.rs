@@ -18,6 +18,8 @@ fn check_rules(rules: &str, expected: &str) {
 #[test]
 fn block_and_flow_lists_quotes_and_comments_are_read() {
     let text = "# header\nfleet: \"web\"\nversion: 7\nworkloads:\n  unit:a.service:\n    '/usr/bin/a b':\n      exec: [/bin/sh, '/bin/a b'] # two\n      connect:\n        - tcp 10.0.0.0/8 5432-5433\n      deny: {write: [/etc/**]}\n  host: {}\n";
+    let gaps = text.replace("\n", "\n\n  # gap\n \n").replace("'/usr/bin/a b'", "/usr/bin/a b");
+    assert_eq!(Baseline::parse(&gaps), Baseline::parse(text));
     let baseline = Baseline::parse(text).unwrap();
     assert_eq!((baseline.fleet.as_str(), baseline.version, baseline.entry_count()), ("web", Some(7), 4));
     assert_eq!(baseline.workloads().count(), 2);
@@ -50,6 +52,11 @@ fn mistakes_at_the_top_are_named_with_their_place() {
         ("fleet: &a x\n", "1:8 expected everything written out, found an anchor (&NAME)"),
         ("a: &a x\nb: *a\n", "1:1 expected one of the keys fleet, version and workloads, found \"a\""),
         ("fleet: !!str x\n", "1:8 expected no type tags, found the tag tag:yaml.org,2002:!str"),
+        (
+            "fleet: a\n  b\nworkloads: {}\n",
+            "1:8 expected a text on one line, found \"a b\" over more than one",
+        ),
+        ("fleet: |-\n  a\nworkloads: {}\n", "2:3 expected a text on one line, found a block text (| or >)"),
         ("fleet: x\nworkloads:\n\thost: {}\n", "3:1 expected spaces as indentation, found a tab"),
     ] {
         check(text, expected);
