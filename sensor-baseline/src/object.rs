@@ -59,6 +59,8 @@ impl PathText {
             rest = &rest[at + len..];
         }
         canonical.push_str(&canonical_literal(rest)?);
+        // Again, since an escape may have hidden a dot.
+        check_shape(&canonical)?;
         check_wildcards(&canonical)?;
         Ok(Self(canonical))
     }
@@ -320,6 +322,8 @@ mod tests {
         check_error(Action::Exec, "bin/sh", "expected an absolute path, found \"bin/sh\"");
         check_error(Action::Exec, "/a/../b", "without");
         check_error(Action::Exec, "/a//b", "without");
+        check_error(Action::Exec, "/a/\\x2e\\x2e/b", "without");
+        check_error(Action::Exec, "/a/\\x2e", "without");
         check_error(Action::Exec, "/a/", "without");
         check_error(Action::Exec, "/a\\n", "expected \\xNN with");
         check_error(Action::Exec, "/a\\x2fb", "written as itself");
