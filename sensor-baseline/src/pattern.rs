@@ -42,7 +42,18 @@ impl Network {
         if masked(address, prefix) != address {
             return Err(ObjectError::new("a CIDR whose bits below the prefix are zero", text));
         }
-        Ok(Self { address, prefix })
+        Ok(Self { address, prefix }.unmapped())
+    }
+
+    /// The same addresses as IPv4 when they are IPv4 mapped into IPv6: what is judged counts as IPv4 too.
+    fn unmapped(self) -> Self {
+        const MAPPED_BITS: u8 = 96;
+        match self.prefix.checked_sub(MAPPED_BITS) {
+            Some(prefix) if self.address.is_ipv6() && self.address.to_canonical().is_ipv4() => {
+                Self { address: self.address.to_canonical(), prefix }
+            }
+            _ => self,
+        }
     }
 
     /// Whether it holds addresses of this host alone.
@@ -284,6 +295,9 @@ mod tests {
             ("tcp 10.0.0.0/8 5432", "tcp 11.0.0.1 5432", false),
             ("tcp 10.0.0.0/8 5432", "tcp 10.0.0.1 5433", false),
             ("tcp 10.0.0.0/8 5432", "tcp ::ffff:10.0.0.1 5432", true),
+            ("tcp ::ffff:10.0.0.0/104 5432", "tcp 10.0.0.1 5432", true),
+            ("tcp ::ffff:10.0.0.0/104 5432", "tcp ::ffff:11.0.0.1 5432", false),
+            ("tcp ::ffff:0.0.0.0/96 5432", "tcp 10.0.0.1 5432", true),
             ("tcp 0.0.0.0/0 443", "tcp 8.8.8.8 443", true),
             ("tcp 0.0.0.0/0 443", "tcp ::1 443", false),
             ("tcp ::/0 443", "tcp 2001:db8::1 443", true),
@@ -293,6 +307,19 @@ mod tests {
             ("tcp 127.0.0.1 ephemeral", "tcp 127.0.0.1 32767", false),
         ] {
             assert_eq!(holds(Action::Connect, pattern, endpoint), expected, "{pattern}: {endpoint}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_network_is_written_as_ipv4() {
+        for (text, expected) in [
+            ("tcp ::ffff:10.0.0.0/104 80", "tcp 10.0.0.0/8 80"),
+            ("tcp ::ffff:1.2.3.4/128 80", "tcp 1.2.3.4 80"),
+            ("tcp ::ffff:0.0.0.0/95 80", "a CIDR whose bits"),
+        ] {
+            let read = Pattern::parse(Action::Connect, text);
+            let read = read.map_or_else(|error| error.to_string(), |pattern| pattern.to_string());
+            assert!(read.contains(expected), "{text}: {read}");
         }
     }
 
