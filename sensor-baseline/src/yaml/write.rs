@@ -60,7 +60,7 @@ pub(crate) fn write(baseline: &Baseline, notes: &dyn Notes) -> String {
     out.push_str("workloads:\n");
     for (workload, subjects) in &baseline.workloads {
         let empty = if subjects.is_empty() { " {}" } else { "" };
-        push_line(&mut out, 1, format_args!("{}:{empty}", quoted(&workload.0)));
+        push_key(&mut out, 1, &workload.0, empty);
         for (subject, rules) in subjects {
             write_rules(&mut out, notes, workload, subject, rules);
         }
@@ -72,7 +72,7 @@ fn write_rules(out: &mut String, notes: &dyn Notes, workload: &Workload, subject
     let dispositions = [Disposition::Allow, Disposition::Deny, Disposition::Retired];
     let is_empty = |disposition| Action::ALL.iter().all(|action| rules.set(disposition, *action).is_none());
     let nothing = if dispositions.into_iter().all(is_empty) { " {}" } else { "" };
-    push_line(out, 2, format_args!("{}:{nothing}", quoted(&subject.0)));
+    push_key(out, 2, &subject.0, nothing);
     for disposition in dispositions.into_iter().filter(|disposition| !is_empty(*disposition)) {
         let mut indent = 3;
         if disposition != Disposition::Allow {
@@ -107,6 +107,18 @@ fn push_line(out: &mut String, indent: usize, line: std::fmt::Arguments<'_>) {
     writeln!(out, "{line}").expect("writing to a string cannot fail");
 }
 
+/// A key with what stands behind its colon. YAML takes one of more than 1024 characters in its explicit form only.
+fn push_key(out: &mut String, indent: usize, key: &str, rest: &str) {
+    const SIMPLE_KEY_CHARS_MAX: usize = 1024;
+    let key = quoted(key);
+    if key.chars().count() < SIMPLE_KEY_CHARS_MAX {
+        push_line(out, indent, format_args!("{key}:{rest}"));
+    } else {
+        push_line(out, indent, format_args!("? {key}"));
+        push_line(out, indent, format_args!(":{rest}"));
+    }
+}
+
 /// The text as a YAML word that is read back as this text: plain where that is safe, else in quotes.
 pub(crate) fn quoted(text: &str) -> String {
     if is_plain(text) {
@@ -128,10 +140,14 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
+/// Words that other readers, of YAML 1.1, take for truth values.
+const OTHER_TRUTHS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
+
 /// Whether the text is read as itself in block and in flow context without quotes.
 fn is_plain(text: &str) -> bool {
+    // No digit first: YAML 1.1 takes some such words for dates, times and numbers.
     let first_is_safe =
-        text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/' || first == '_');
+        text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/' || first == '_');
     let rest_is_safe = text
         .chars()
         .all(|character| character.is_ascii_alphanumeric() || " /_.+=@%~^$*<>();!|&\\-:".contains(character));
@@ -140,6 +156,7 @@ fn is_plain(text: &str) -> bool {
         && !text.ends_with([' ', ':'])
         && !text.contains(": ")
         && !text.contains("  ")
+        && !OTHER_TRUTHS.iter().any(|truth| truth.eq_ignore_ascii_case(text))
         && plain_kind(text) == Kind::Text
 }
 
@@ -175,6 +192,8 @@ mod tests {
             ("0x1f", "'0x1f'"),
             ("true", "'true'"),
             ("null", "'null'"),
+            ("No", "'No'"),
+            ("2026-11-23", "'2026-11-23'"),
             ("", "''"),
             ("-a", "'-a'"),
             ("a: b", "'a: b'"),
@@ -193,6 +212,24 @@ mod tests {
         let manual = include_str!("../../../docs/baseline-format.md");
         let example = manual.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         assert_eq!(Baseline::parse(example).unwrap().to_yaml(), example);
+    }
+
+    #[test]
+    fn a_key_of_any_length_is_read_back() {
+        for name in [format!("/{}", "a".repeat(1023)), "é".repeat(4000), "\u{1}".repeat(1000)] {
+            let mut made = Baseline::empty("web");
+            let mut rules = baseline("exec: [/bin/sh]").workloads.into_values().next().unwrap();
+            let rules = rules.pop_first().unwrap().1;
+            made.workloads.insert(
+                crate::Workload(format!("cgroup:/{name}")),
+                [
+                    (crate::Subject(name.clone()), rules),
+                    (crate::Subject(name + "b"), crate::baseline::Rules::default()),
+                ]
+                .into(),
+            );
+            assert_eq!(Baseline::parse(&made.to_yaml()).unwrap(), made);
+        }
     }
 
     proptest::proptest! {
