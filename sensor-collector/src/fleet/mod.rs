@@ -156,7 +156,7 @@ fn insert_next(connection: &Connection, push: Push, now: UnixNs) -> Result<Basel
         return Err(FleetError::Conflict { base, current });
     }
     let version = current + 1;
-    let yaml = with_version(&push.yaml, version);
+    let yaml = as_version(&push.yaml, version)?;
     let row = BaselineRow {
         fleet: push.fleet,
         version,
@@ -168,6 +168,16 @@ fn insert_next(connection: &Connection, push: Push, now: UnixNs) -> Result<Basel
     };
     baselines::insert(connection, &row)?;
     Ok(row)
+}
+
+/// The text that is stored as `version`: the operator's own where its form allows to change the version alone, else
+/// the canonical one. What is stored can always be read.
+fn as_version(yaml: &str, version: u64) -> Result<String, FleetError> {
+    let mut wanted = parse(yaml)?;
+    wanted.version = Some(version);
+    let text = with_version(yaml, version);
+    let is_wanted = Baseline::parse(&text).is_ok_and(|read| read == wanted);
+    Ok(if is_wanted { text } else { wanted.to_yaml() })
 }
 
 /// The text with the version it is stored as, in place of the one it names (a file that was pulled and edited names
