@@ -44,10 +44,12 @@ pub fn apply(
     if is_new_epoch {
         connection.execute("DELETE FROM learned WHERE agent = ?1", [&agent])?;
     }
-    let mut count: usize =
-        connection.query_row("SELECT count(*) FROM learned WHERE agent = ?1", [&agent], |row| {
-            row.get::<_, i64>(0).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
-        })?;
+    let (mut count, mut bytes) = connection.query_row(
+        "SELECT count(*), coalesce(sum(octet_length(workload) + octet_length(subject) + octet_length(object)), 0)
+         FROM learned WHERE agent = ?1",
+        [&agent],
+        |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned())),
+    )?;
     let mut refused = 0;
     let mut known = connection.prepare_cached(
         "SELECT 1 FROM learned WHERE agent = ?1 AND workload = ?2 AND subject = ?3 AND action = ?4 AND object = ?5",
@@ -61,11 +63,13 @@ pub fn apply(
     for row in rows {
         let key = params![agent, row.workload, row.subject, row.action, row.object];
         if known.query_row(key, |_| Ok(())).optional()?.is_none() {
-            if count >= LEARNED_PER_AGENT_MAX {
+            let row_bytes = (row.workload.len() + row.subject.len() + row.object.len()) as u64;
+            if count >= LEARNED_PER_AGENT_MAX || bytes + row_bytes > LEARNED_BYTES_PER_AGENT_MAX {
                 refused += 1;
                 continue;
             }
             count += 1;
+            bytes += row_bytes;
         }
         upsert.execute(params![
             agent,
@@ -136,4 +140,6 @@ fn previously_refused(connection: &Connection, agent: &str) -> Result<i64, Store
 }
 
 /// Behaviours kept per agent. Beyond it they are refused and counted in `learned_refused`.
-pub const LEARNED_PER_AGENT_MAX: usize = 50_000;
+pub const LEARNED_PER_AGENT_MAX: u64 = 50_000;
+/// Bytes of text in them: a candidate holds those of the whole fleet in memory. 50,000 ordinary ones are 10 MiB.
+pub const LEARNED_BYTES_PER_AGENT_MAX: u64 = 32 << 20;

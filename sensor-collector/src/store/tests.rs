@@ -233,3 +233,16 @@ async fn learned_rows_repeat_without_effect_and_a_new_epoch_replaces_them() {
     let found: Result<_, StoreError> = store.read(move |c| agents::find(c, agent)).await;
     assert_eq!(found.unwrap().unwrap().learned, Some((other, 1)));
 }
+
+#[tokio::test]
+async fn one_agents_learned_text_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, agent) = store_with_agent(&database(&dir), 1 << 30).await;
+    let rows: Vec<_> = (0..1_100).map(|n| learned_row(&format!("/{n}{}", "x".repeat(32_000)), 1)).collect();
+    let apply =
+        move |c: &Connection| -> Result<u64, StoreError> { learned::apply(c, agent, EPOCH, 1, &rows, 0) };
+    let refused = store.write(apply).await.unwrap();
+    assert!((1..200).contains(&refused), "{refused}");
+    let kept: Result<u64, StoreError> = store.read(move |c| learned::count(c, agent)).await;
+    assert_eq!(kept.unwrap() + refused, 1_100);
+}
