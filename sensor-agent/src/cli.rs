@@ -1,6 +1,15 @@
 //! The command line: what each subcommand is called and takes, and its exit code. Not what they do: one file each
 //! below. It may call everything in this crate.
 
+/// Prints a line for a person to standard error. A terminal that is gone is no trouble: the exit code stays right.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        // Nobody is left to tell.
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod capture;
 mod check;
 mod duration;
@@ -70,10 +79,19 @@ struct Span {
 
 /// Parses the arguments, runs the subcommand, and turns its result into an exit code.
 pub fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody is left to tell when printing fails.
+            let _ = error.print();
+            // Not the 2 that a wrong argument usually ends with: that means findings.
+            return if error.use_stderr() { ExitCode::from(EXIT_TROUBLE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(arguments.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("sensor-agent: {error:#}");
+            say!("sensor-agent: {error:#}");
             ExitCode::from(EXIT_TROUBLE)
         }
     }

@@ -47,7 +47,20 @@ fn wrong_arguments_are_named() {
     assert!(duration.stderr.contains("expected a number and ms, s, m or h"), "{}", duration.stderr);
     let kind = run(["watch", "--kind", "execs"]);
     assert!(kind.stderr.contains("execs"), "{}", kind.stderr);
-    assert_ne!((duration.status, kind.status), (Some(0), Some(0)));
+    // 2 would mean findings.
+    let misspelt = run(["judge", "--basline", "b.yaml", "--", "true"]);
+    assert!(misspelt.stderr.contains("--basline"), "{}", misspelt.stderr);
+    assert_eq!([duration.status, kind.status, misspelt.status], [Some(1); 3]);
+    assert_eq!(run(["judge", "--help"]).status, Some(0));
+}
+
+#[test]
+fn a_reader_of_messages_that_went_away_does_not_change_the_exit_code() {
+    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sensor-agent"));
+    let status = command.args(["judge", "--baseline", "/nowhere/b.yaml"]).stderr(writer).status();
+    assert_eq!(status.expect("the agent starts").code(), Some(1));
 }
 
 #[test]

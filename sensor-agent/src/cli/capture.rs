@@ -173,7 +173,7 @@ pub(super) fn print_totals(counters: &Counters) {
         let (seen, submitted) = (counters.seen(kind), counters.submitted(kind));
         if seen > 0 {
             let lost = seen.saturating_sub(submitted);
-            eprintln!("total kind={} seen={seen} delivered={submitted} lost={lost}", kind.name());
+            say!("total kind={} seen={seen} delivered={submitted} lost={lost}", kind.name());
         }
     }
 }
@@ -201,7 +201,7 @@ fn send(sender: &Sender<Batch>, mut batch: Batch, interrupt: &Interrupt) -> bool
             Err(SendTimeoutError::Timeout(unsent)) => batch = unsent,
         }
         if interrupt.is_set() && interrupted_since.get_or_insert_with(Instant::now).elapsed() > STUCK_MAX {
-            eprintln!("sensor-agent: output is stuck: records that were read are not printed");
+            say!("sensor-agent: output is stuck: records that were read are not printed");
             return false;
         }
     }
@@ -227,7 +227,7 @@ impl Command {
             let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
             // Fails only when it has just ended, which is what is wanted.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            eprintln!("sensor-agent: the command had not ended and was told to (SIGTERM)");
+            say!("sensor-agent: the command had not ended and was told to (SIGTERM)");
         }
         self.status
     }
@@ -268,7 +268,7 @@ impl LossReport {
             let reported = self.reported.entry((kind.name(), reason.name())).or_default();
             if count > *reported {
                 *reported = count;
-                eprintln!("lost kind={} reason={} count={count}", kind.name(), reason.name());
+                say!("lost kind={} reason={} count={count}", kind.name(), reason.name());
             }
         }
         Ok(())

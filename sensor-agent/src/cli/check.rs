@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     };
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")?;
     if let Some(error) = &report.error {
-        eprintln!("sensor-agent: {error}");
+        say!("sensor-agent: {error}");
     }
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_TROUBLE) })
 }

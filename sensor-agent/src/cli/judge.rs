@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
         // Only who waits for no end wants to hear of each finding at once.
         is_told_live: arguments.span.command.is_empty() && arguments.span.duration.is_none(),
     };
-    eprintln!("judging");
+    say!("judging");
     let ended = capture.run(&arguments.span, &mut judge)?;
     if arguments.span.command.is_empty() {
         print_totals(&ended.counters);
@@ -74,17 +74,15 @@ fn check_armed(baseline: &Baseline, scope: &Scope, path: &std::path::Path) -> an
 pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
     let running = pipeline.running_in_scope();
     if running > 0 {
-        eprintln!(
-            "sensor-agent: {running} processes that the command started still run and are not followed"
-        );
+        say!("sensor-agent: {running} processes that the command started still run and are not followed");
     }
     let lost = ended.counters.lost_total();
     if lost > 0 {
-        eprintln!("sensor-agent: {lost} records were lost: something may have gone unseen");
+        say!("sensor-agent: {lost} records were lost: something may have gone unseen");
     }
     let was_seen = pipeline.has_scope_started();
     if !was_seen {
-        eprintln!(
+        say!(
             "sensor-agent: the command's start was not seen, so nothing of it was: the agent must run in the \
              initial pid namespace"
         );
@@ -92,11 +90,11 @@ pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
     let has_failed = match ended.status {
         Some(status) if status.success() => false,
         Some(status) => {
-            eprintln!("sensor-agent: the command failed: {status}");
+            say!("sensor-agent: the command failed: {status}");
             true
         }
         None => {
-            eprintln!("sensor-agent: the command did not end by itself");
+            say!("sensor-agent: the command did not end by itself");
             true
         }
     };
@@ -115,7 +113,7 @@ impl Consumer for Judge {
         feed(&mut self.pipeline, batch, &mut self.output);
         if self.is_told_live {
             for finding in &self.output.findings {
-                eprintln!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
+                say!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
             }
         }
         self.verdicts.add(&mut self.output);
@@ -191,9 +189,9 @@ impl Verdicts {
                 written => written.context("cannot write to stdout")?,
             }
         }
-        eprintln!("{} findings", self.findings.len());
+        say!("{} findings", self.findings.len());
         if self.findings_dropped > 0 {
-            eprintln!("not shown: {} more findings", self.findings_dropped);
+            say!("not shown: {} more findings", self.findings_dropped);
         }
         Ok(())
     }
@@ -202,7 +200,7 @@ impl Verdicts {
     pub(super) fn print_unarmed(&self) {
         if !self.unarmed.is_empty() {
             let names: Vec<_> = self.unarmed.iter().map(ToString::to_string).collect();
-            eprintln!("not judged, the baseline does not list: {}", names.join(", "));
+            say!("not judged, the baseline does not list: {}", names.join(", "));
         }
     }
 }

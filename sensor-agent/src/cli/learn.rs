@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
         // Only who waits for no end wants to hear of each finding at once.
         is_told_live: !is_command && arguments.span.duration.is_none(),
     };
-    eprintln!("learning");
+    say!("learning");
     let ended = capture.run(&arguments.span, &mut student)?;
     if !is_command {
         print_totals(&ended.counters);
@@ -56,9 +56,9 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     write_whole(&arguments.output, &baseline.to_yaml())
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
     let count = student.learner.behaviours().count();
-    eprintln!("learned {count} behaviours into {}", arguments.output.display());
+    say!("learned {count} behaviours into {}", arguments.output.display());
     if student.refused > 0 {
-        eprintln!("not learned: {} observations (refused)", student.refused);
+        say!("not learned: {} observations (refused)", student.refused);
     }
     student.held.print(&arguments.output);
     Ok(if is_troubled { ExitCode::from(super::EXIT_TROUBLE) } else { ExitCode::SUCCESS })
@@ -94,15 +94,15 @@ impl Held {
         if self.observations_count == 0 {
             return;
         }
-        eprintln!(
+        say!(
             "not learned: {} observations that floor rules hold; judging by this baseline will report them:",
             self.observations_count
         );
         for finding in &self.findings {
-            eprint!("{}", finding_text::held(finding, baseline));
+            say!("{}", finding_text::held(finding, baseline).trim_end());
         }
         if self.unshown_count > 0 {
-            eprintln!("not shown: {} more", self.unshown_count);
+            say!("not shown: {} more", self.unshown_count);
         }
     }
 }
@@ -112,7 +112,7 @@ impl Consumer for Student {
         feed(&mut self.pipeline, batch, &mut self.output);
         for finding in self.output.findings.drain(..) {
             if self.is_told_live {
-                eprintln!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
+                say!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
             }
             self.held.add(finding);
         }

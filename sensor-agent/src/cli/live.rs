@@ -46,7 +46,7 @@ pub(super) fn print_troubles(pipeline: &Pipeline) {
     let counters = pipeline.counters();
     for name in TROUBLES {
         if let Some(count) = counters.get(name).filter(|count| **count > 0) {
-            eprintln!("counted {name}={count}");
+            say!("counted {name}={count}");
         }
     }
 }

@@ -28,12 +28,12 @@ pub(super) fn run(arguments: &RecordArguments) -> anyhow::Result<ExitCode> {
     let file = File::create(&arguments.output).with_context(doing)?;
     let writer = RecordingWriter::new(BufWriter::new(file), &capture.start).with_context(doing)?;
     let mut recorder = Recorder { writer, output: arguments.output.clone() };
-    eprintln!("recording");
+    say!("recording");
     let span = Span { duration: arguments.duration, command: Vec::new() };
     let ended = capture.run(&span, &mut recorder)?;
     print_totals(&ended.counters);
     let records = recorder.writer.finish(ended.lost()).with_context(doing)?;
-    eprintln!("recorded {records} records to {}", arguments.output.display());
+    say!("recorded {records} records to {}", arguments.output.display());
     Ok(ExitCode::SUCCESS)
 }
 

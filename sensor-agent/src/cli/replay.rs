@@ -47,10 +47,10 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     pipeline.tick(BootNs(u64::MAX), &mut output);
     verdicts.add(&mut output);
     for (what, count) in &end.lost {
-        eprintln!("lost when recorded {what} count={count}");
+        say!("lost when recorded {what} count={count}");
     }
     print_troubles(&pipeline);
-    eprintln!("replayed {} records of {}", end.records, reader.start().hostname);
+    say!("replayed {} records of {}", end.records, reader.start().hostname);
     verdicts.print(arguments.json, &reader.start().hostname)?;
     Ok(verdicts.exit_code())
 }

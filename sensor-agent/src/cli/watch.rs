@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
         stdout: std::io::stdout(),
     };
     // Whoever waits for this line knows that everything from now on is seen.
-    eprintln!("watching");
+    say!("watching");
     let span = Span { duration: arguments.duration, command: Vec::new() };
     let ended = capture.run(&span, &mut watcher)?;
     print_totals(&ended.counters);
