@@ -5,6 +5,9 @@
 //! replaces it, an exec of a *transparent* one (a shell, a core utility, an interpreter without a script) keeps it.
 //! So it does not matter whether a shell forks for its last command or executes it in place, and a parent that has
 //! ended still counts. Where a workload begins with a transparent program, that program is the subject.
+//!
+//! A name alone makes nothing transparent: `/tmp/bash` is whatever somebody put there. The file has to lie where
+//! only the host's owner installs programs; elsewhere an interpreter counts with itself before its script.
 
 use crate::event::{Exec, path};
 use sensor_baseline::text::unescape;
@@ -17,7 +20,7 @@ pub struct Image {
     pub exe: String,
     /// Arguments.
     pub argv: Vec<String>,
-    /// The script that an interpreter runs, absolute.
+    /// The script that an interpreter runs, absolute; behind the interpreter and a colon where that is not the host's.
     pub script: Option<String>,
     /// Working directory at exec.
     pub cwd: String,
@@ -69,7 +72,9 @@ impl Image {
             return false;
         }
         let name = self.applet().unwrap_or_else(|| base_name(&self.exe));
-        SHELLS.contains(&name) || CORE_UTILITIES.contains(&name) || interpreter(name).is_some()
+        let is_known =
+            SHELLS.contains(&name) || CORE_UTILITIES.contains(&name) || interpreter(name).is_some();
+        is_known && is_installed(&self.exe)
     }
 
     /// Whether it is a shell, with or without a script.
@@ -133,7 +138,8 @@ fn script_argument(exe: &str, argv: &[String], cwd: &str, root: &str) -> Option<
     while let Some(argument) = arguments.next() {
         let Some(option) = argument.strip_prefix('-') else {
             let (root, base, script) = (unescape(root).ok()?, unescape(cwd).ok()?, unescape(argument).ok()?);
-            return Some(path::absolute(&root, &base, &script)).filter(|script| is_named(script));
+            let script = Some(path::absolute(&root, &base, &script)).filter(|script| is_named(script))?;
+            return Some(if is_installed(exe) { script } else { format!("{exe}:{script}") });
         };
         let is_long = option.starts_with('-');
         if option.is_empty() || (!is_long && option.contains(interpreter.inline)) {
@@ -144,6 +150,11 @@ fn script_argument(exe: &str, argv: &[String], cwd: &str, root: &str) -> Option<
         }
     }
     None
+}
+
+/// Whether a program lies where the host's owner installs programs, as the mount namespace has it.
+fn is_installed(exe: &str) -> bool {
+    INSTALLED.iter().any(|folder| exe.starts_with(folder))
 }
 
 /// Whether a script's path says which script it is: a descriptor's number does not.
@@ -179,6 +190,10 @@ const INTERPRETERS: [Interpreter; 8] = [
     Interpreter { name: "lua", inline: &['e'], valued: &['l'] },
     Interpreter { name: "tclsh", inline: &[], valued: &[] },
 ];
+
+/// Where a program's name says what it is.
+const INSTALLED: [&str; 8] =
+    ["/usr/", "/bin/", "/sbin/", "/lib/", "/opt/", "/nix/store/", "/gnu/store/", "/snap/"];
 
 /// Command interpreters people and programs type into.
 const SHELLS: [&str; 12] =
@@ -320,12 +335,28 @@ mod tests {
         check("/bin/busybox", &["/bin/nc"], "/bin/busybox:nc", false);
         check("/usr/bin/ls", &["not-ls"], "/usr/bin/ls", true);
         check("/tmp/evil", &["ls"], "/tmp/evil", false);
+        check("/opt/conda/bin/python3.13", &["python", "x.py"], "/srv/x.py", false);
+    }
+
+    #[test]
+    fn a_name_alone_makes_no_program_transparent() {
+        let check = |exe: &str, argv: &[&str], program: &str| {
+            let image = image(exe, argv);
+            assert_eq!((image.program().as_str(), image.is_transparent()), (program, false), "{argv:?}");
+        };
+        check("/tmp/bash", &["bash", "-c", "id"], "/tmp/bash");
+        check("/var/tmp/ls", &["ls"], "/var/tmp/ls");
+        check("/tmp/usr/bin/cat", &["cat"], "/tmp/usr/bin/cat");
+        check("/memfd:x/bash", &["bash"], "/memfd:x/bash");
+        check("/jail/bin/busybox", &["ls"], "/jail/bin/busybox:ls");
+        // Nor does it lend a program the name of a script that it is given.
+        check("/tmp/python3", &["python3", "/srv/app/main.py"], "/tmp/python3:/srv/app/main.py");
     }
 
     #[test]
     fn a_script_in_a_chroot_is_named_from_outside() {
         let argv = ["sh", "/app/run.sh"].map(str::to_owned).to_vec();
-        let image = Image::new("/jail/bin/dash".to_owned(), argv, "/jail/srv".to_owned(), "/jail", None);
+        let image = Image::new("/usr/bin/dash".to_owned(), argv, "/jail/srv".to_owned(), "/jail", None);
         assert_eq!(image.program(), "/jail/app/run.sh");
     }
 
