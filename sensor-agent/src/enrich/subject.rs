@@ -84,16 +84,12 @@ impl Image {
     }
 
     fn applet(&self) -> Option<&str> {
-        let is_multi_call = MULTI_CALL.contains(&base_name(&self.exe));
-        let name = self.argv.first().map(|name| base_name(name).trim_start_matches('-'))?;
-        if !is_multi_call {
+        if !MULTI_CALL.contains(&base_name(&self.exe)) {
             return None;
         }
-        // `busybox sh`: the applet is the first argument.
-        match name {
-            "busybox" | "toybox" => self.argv.get(1).map(|name| base_name(name)),
-            applet => Some(applet),
-        }
+        // `busybox sh`, `busybox.static busybox sh`: the applet is the first that is not the program's own name.
+        let mut names = self.argv.iter().map(|name| base_name(name).trim_start_matches('-'));
+        names.find(|name| !name.starts_with("busybox") && !name.starts_with("toybox"))
     }
 }
 
@@ -136,16 +132,27 @@ fn script_argument(exe: &str, argv: &[String], cwd: &str, root: &str) -> Option<
     let interpreter = interpreter(name).or_else(|| SHELLS.contains(&name).then_some(&SHELL_OPTIONS))?;
     let mut arguments = argv.iter().skip(1);
     while let Some(argument) = arguments.next() {
-        let Some(option) = argument.strip_prefix('-') else {
+        // A shell takes `+O NAME` and the like for options as well.
+        let is_shell = interpreter.name == SHELL_OPTIONS.name;
+        let unset = argument.strip_prefix('+').filter(|_| is_shell);
+        let Some(option) = argument.strip_prefix('-').or(unset) else {
             let (root, base, script) = (unescape(root).ok()?, unescape(cwd).ok()?, unescape(argument).ok()?);
             let script = Some(path::absolute(&root, &base, &script)).filter(|script| is_named(script))?;
             return Some(if is_installed(exe) { script } else { format!("{exe}:{script}") });
         };
         let is_long = option.starts_with('-');
-        if option.is_empty() || (!is_long && option.contains(interpreter.inline)) {
+        let long_name = option.split('=').next().unwrap_or(option);
+        let is_inline =
+            if is_long { INLINE_LONG.contains(&long_name) } else { option.contains(interpreter.inline) };
+        if option.is_empty() || is_inline {
             return None;
         }
-        if !is_long && option.ends_with(interpreter.valued) {
+        let is_valued = if is_long {
+            interpreter.valued_long.contains(&option)
+        } else {
+            option.ends_with(interpreter.valued)
+        };
+        if is_valued {
             arguments.next();
         }
     }
@@ -175,25 +182,48 @@ struct Interpreter {
     inline: &'static [char],
     /// Option letters that take the next argument.
     valued: &'static [char],
+    /// Long options that take the next argument, with one of their hyphens.
+    valued_long: &'static [&'static str],
 }
 
-const SHELL_OPTIONS: Interpreter = Interpreter { name: "sh", inline: &['c', 's'], valued: &['o', 'O'] };
+const SHELL_OPTIONS: Interpreter = Interpreter {
+    name: "sh",
+    inline: &['c', 's'],
+    valued: &['o', 'O'],
+    valued_long: &["-rcfile", "-init-file"],
+};
 
 /// Programs that run the text of a file given to them.
 const INTERPRETERS: [Interpreter; 8] = [
-    Interpreter { name: "python", inline: &['c', 'm'], valued: &['W', 'X', 'Q'] },
-    Interpreter { name: "perl", inline: &['e', 'E'], valued: &['I'] },
-    Interpreter { name: "ruby", inline: &['e'], valued: &['I', 'r'] },
-    Interpreter { name: "php", inline: &['r'], valued: &['c', 'd'] },
-    Interpreter { name: "node", inline: &['e', 'p'], valued: &['r'] },
-    Interpreter { name: "nodejs", inline: &['e', 'p'], valued: &['r'] },
-    Interpreter { name: "lua", inline: &['e'], valued: &['l'] },
-    Interpreter { name: "tclsh", inline: &[], valued: &[] },
+    Interpreter {
+        name: "python",
+        inline: &['c', 'm'],
+        valued: &['W', 'X', 'Q'],
+        valued_long: &["-check-hash-based-pycs"],
+    },
+    Interpreter { name: "perl", inline: &['e', 'E'], valued: &['I'], valued_long: &[] },
+    Interpreter {
+        name: "ruby",
+        inline: &['e'],
+        valued: &['I', 'r'],
+        valued_long: &["-encoding", "-external-encoding", "-internal-encoding"],
+    },
+    Interpreter { name: "php", inline: &['r'], valued: &['c', 'd'], valued_long: &["-define", "-php-ini"] },
+    Interpreter { name: "node", inline: &['e', 'p'], valued: &['r', 'C'], valued_long: NODE_VALUED_LONG },
+    Interpreter { name: "nodejs", inline: &['e', 'p'], valued: &['r', 'C'], valued_long: NODE_VALUED_LONG },
+    Interpreter { name: "lua", inline: &['e'], valued: &['l'], valued_long: &[] },
+    Interpreter { name: "tclsh", inline: &[], valued: &[], valued_long: &[] },
 ];
 
 /// Where a program's name says what it is.
 const INSTALLED: [&str; 8] =
     ["/usr/", "/bin/", "/sbin/", "/lib/", "/opt/", "/nix/store/", "/gnu/store/", "/snap/"];
+
+/// Long options after which the program text is not a file, with one of their hyphens: of node and php.
+const INLINE_LONG: [&str; 3] = ["-eval", "-print", "-run"];
+
+const NODE_VALUED_LONG: &[&str] =
+    &["-require", "-import", "-loader", "-experimental-loader", "-conditions", "-env-file", "-title"];
 
 /// Command interpreters people and programs type into.
 const SHELLS: [&str; 12] =
@@ -322,6 +352,10 @@ mod tests {
         check("/usr/bin/bash", &["-bash"], "/usr/bin/bash", true);
         check("/usr/bin/bash", &["bash", "/dev/fd/3"], "/usr/bin/bash", true);
         check("/usr/bin/bash", &["bash", "/proc/self/fd/3"], "/usr/bin/bash", true);
+        check("/usr/bin/bash", &["bash", "--rcfile", "/srv/app.sh", "/x/y.sh"], "/x/y.sh", false);
+        check("/usr/bin/bash", &["bash", "--norc", "+O", "extglob", "/x/y.sh"], "/x/y.sh", false);
+        check("/usr/bin/node", &["node", "--eval=x()", "/srv/app.js"], "/usr/bin/node", true);
+        check("/usr/bin/node", &["node", "--import", "/srv/hook.js", "main.js"], "/srv/main.js", false);
         check("/usr/bin/bash", &["bash", "-o", "pipefail", "/x/y.sh", "-c"], "/x/y.sh", false);
         check("/usr/bin/python3.13", &["python3", "../app/main.py", "-c"], "/app/main.py", false);
         check("/usr/bin/python3.13", &["python3", "-W", "ignore", "x.py"], "/srv/x.py", false);
@@ -394,6 +428,9 @@ mod tests {
         }
         check("/usr/bin/bash", &["-bash"], true);
         check("/bin/busybox", &["sh", "-c", "id"], true);
+        check("/bin/busybox.static", &["busybox.static", "sh"], true);
+        check("/bin/busybox", &["busybox", "busybox", "sh"], true);
+        check("/bin/busybox", &["busybox"], false);
         check("/bin/busybox", &["busybox", "ash"], true);
         check("/bin/busybox", &["nc"], false);
         check("/usr/bin/python3.13", &["sh", "-c", "pass"], false);
