@@ -80,11 +80,12 @@ pub(super) async fn list(
         after: page.after,
     };
     let limit = query.limit;
-    let rows = collector
+    let (rows, is_cut) = collector
         .store
         .read(move |connection| -> Result<_, StoreError> { findings::list(connection, &query) })
         .await?;
-    let next = next_cursor(limit, rows.len(), rows.last().map(|row| row.cursor));
+    let is_full = is_cut || rows.len() >= limit as usize;
+    let next = next_cursor(is_full, rows.last().map(|row| row.cursor));
     let findings = rows.iter().map(finding_json).collect::<Result<_, _>>()?;
     Ok(Json(FindingPage { findings, next }))
 }
@@ -119,12 +120,12 @@ pub(super) async fn gaps(
             gaps::list(connection, page.fleet.as_deref(), agent, after, limit)
         })
         .await?;
-    let next = next_cursor(limit, rows.len(), rows.last().map(|row| row.cursor));
+    let next = next_cursor(rows.len() >= limit as usize, rows.last().map(|row| row.cursor));
     Ok(Json(GapPage { gaps: rows.into_iter().map(GapJson::from).collect(), next }))
 }
 
-fn next_cursor(limit: u32, rows: usize, last: Option<i64>) -> Option<String> {
-    last.filter(|_| rows >= limit as usize).map(|cursor| cursor.to_string())
+fn next_cursor(is_full: bool, last: Option<i64>) -> Option<String> {
+    last.filter(|_| is_full).map(|cursor| cursor.to_string())
 }
 
 fn finding_json(stored: &StoredFinding) -> Result<FindingJson, ApiError> {

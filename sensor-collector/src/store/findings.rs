@@ -106,8 +106,8 @@ fn check_order(stored: Option<Seq>, commit: &Commit) -> Result<(), StoreError> {
     }
 }
 
-/// A page of findings.
-pub fn list(connection: &Connection, query: &FindingQuery) -> Result<Vec<StoredFinding>, StoreError> {
+/// A page of findings, and whether it was cut short of its limit at [`PAGE_BYTES_MAX`].
+pub fn list(connection: &Connection, query: &FindingQuery) -> Result<(Vec<StoredFinding>, bool), StoreError> {
     let sql = if query.newest_first { LIST_NEWEST } else { LIST_OLDEST };
     let after = query.after.unwrap_or(if query.newest_first { i64::MAX } else { 0 });
     let mut statement = connection.prepare_cached(sql)?;
@@ -120,7 +120,16 @@ pub fn list(connection: &Connection, query: &FindingQuery) -> Result<Vec<StoredF
         },
         stored_finding,
     )?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    for row in rows {
+        let row = row?;
+        bytes += row.body.len();
+        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
+            return Ok((page, true));
+        }
+        page.push(row);
+    }
+    Ok((page, false))
 }
 
 /// The finding of this agent and sequence whose epoch begins with `epoch_prefix` (hexadecimal, upper case).
@@ -157,6 +166,10 @@ fn stored_finding(row: &Row<'_>) -> Result<StoredFinding, rusqlite::Error> {
         body: row.get(6)?,
     })
 }
+
+/// Bytes of findings in one page, except that one always fits. An agent may send findings of any size that a frame
+/// has, and a page is held in memory.
+pub const PAGE_BYTES_MAX: usize = 4 << 20;
 
 // Two texts rather than one built at run time: nothing that a caller sends becomes part of a query.
 const LIST_OLDEST: &str = "SELECT id, agent, epoch, seq, fleet, stored_ns, body FROM findings

@@ -57,7 +57,8 @@ async fn write_commit(store: &Store, agent: AgentId, commit: Commit) -> Result<u
 
 async fn stored_seqs(store: &Store) -> Vec<u64> {
     let query = FindingQuery { limit: 1000, ..FindingQuery::default() };
-    let rows: Result<_, StoreError> = store.read(move |connection| findings::list(connection, &query)).await;
+    let rows: Result<_, StoreError> =
+        store.read(move |connection| findings::list(connection, &query).map(|(rows, _)| rows)).await;
     rows.unwrap().into_iter().map(|row| row.seq.0).collect()
 }
 

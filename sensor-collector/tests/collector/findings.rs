@@ -48,6 +48,25 @@ async fn a_finding_goes_from_the_stream_to_the_query() {
 }
 
 #[tokio::test]
+async fn a_page_of_huge_findings_is_cut_and_says_so() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 3).await;
+    for seq in 1..=3 {
+        let mut item = exec(seq);
+        let Some(v1::item::Content::Finding(finding)) = &mut item.content else { panic!("it is a finding") };
+        finding.tier = "x".repeat(1_500_000);
+        stream.send_items(vec![item]).await;
+        assert_eq!(stream.ack().await, seq);
+    }
+    let (_, page) = world.get("/v1/findings").await;
+    assert_eq!(listed(&page), [1, 2]);
+    let next = page["next"].as_str().expect("there is more");
+    let (_, rest) = world.get(&format!("/v1/findings?after={next}")).await;
+    assert_eq!((listed(&rest), rest["next"].is_null()), (vec![3], true));
+}
+
+#[tokio::test]
 async fn pages_follow_each_other_in_both_orders() {
     let world = World::start().await;
     let agent = world.enroll().await;
