@@ -86,6 +86,16 @@ impl From<StoreError> for End {
     }
 }
 
+/// What an agent says about itself, as it is kept: a list of agents holds that of all of them in memory.
+fn kept(message: &impl Message) -> Result<Vec<u8>, End> {
+    let bytes = message.encoded_len();
+    if bytes > KEPT_BYTES_MAX {
+        let text = format!("heartbeat or status of {bytes} bytes, at most {KEPT_BYTES_MAX} are allowed");
+        return Err(End::Violation(text));
+    }
+    Ok(message.encode_to_vec())
+}
+
 impl Stream {
     async fn run(mut self, mut inbound: Streaming<v1::ControlUp>, mut session: Session) {
         let opened = tokio::select! {
@@ -152,7 +162,7 @@ impl Stream {
         match frame.frame {
             Some(UpFrame::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await,
             Some(UpFrame::Learned(learned)) => self.learn(learned).await,
-            Some(UpFrame::BaselineStatus(status)) => self.status(&status).await,
+            Some(UpFrame::BaselineStatus(status)) => self.status(status).await,
             // A frame of a later version: nothing here depends on it.
             None => Ok(()),
         }
@@ -161,7 +171,7 @@ impl Stream {
     async fn heartbeat(&self, heartbeat: v1::Heartbeat) -> Result<(), End> {
         let agent = self.agent;
         let claims = wire::claims(&heartbeat.hostname, &heartbeat.agent_version, &heartbeat.kernel_release);
-        let body = heartbeat.encode_to_vec();
+        let body = kept(&heartbeat)?;
         let write =
             move |connection: &_| agents::set_heartbeat(connection, agent, &claims, &body, clock::now());
         Ok(self.collector.store.write(write).await?)
@@ -182,8 +192,12 @@ impl Stream {
         self.send(DownFrame::LearnedAck(v1::LearnedAck { epoch: epoch.0.to_vec(), revision })).await
     }
 
-    async fn status(&self, status: &v1::BaselineStatus) -> Result<(), End> {
-        let (agent, body) = (self.agent, status.encode_to_vec());
+    async fn status(&self, mut status: v1::BaselineStatus) -> Result<(), End> {
+        // The start says what is wrong; a reason may quote the baseline at length.
+        if let Some((end, _)) = status.reason.char_indices().nth(REASON_CHARS_MAX) {
+            status.reason.truncate(end);
+        }
+        let (agent, body) = (self.agent, kept(&status)?);
         let write = move |connection: &_| agents::set_status(connection, agent, &body, clock::now());
         Ok(self.collector.store.write(write).await?)
     }
@@ -234,3 +248,8 @@ impl Stream {
         self.down.send(Ok(frame)).await.map_err(|_gone| End::Gone)
     }
 }
+
+/// Longest reason of a baseline status.
+const REASON_CHARS_MAX: usize = 4096;
+/// Largest heartbeat or baseline status. An ordinary heartbeat has some 5 KiB.
+const KEPT_BYTES_MAX: usize = 64 << 10;

@@ -67,6 +67,19 @@ async fn a_heartbeat_shows_in_the_agent_list() {
 }
 
 #[tokio::test]
+async fn a_huge_heartbeat_is_not_kept() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (mut stream, _) = ControlStream::open(world.connect(&agent).await, &[]).await;
+    let huge = v1::Heartbeat { degraded: vec!["x".repeat(100_000)], ..heartbeat(&[]) };
+    stream.send(v1::control_up::Frame::Heartbeat(huge)).await;
+    let status = stream.next().await.unwrap_err();
+    assert!(status.message().contains("at most 65536 are allowed"), "{status}");
+    let (_, list) = world.get("/v1/agents").await;
+    assert_eq!(list["agents"][0]["health"]["degraded"], serde_json::json!([]));
+}
+
+#[tokio::test]
 async fn the_first_control_frame_must_be_a_heartbeat() {
     let world = World::start().await;
     let agent = world.enroll().await;
