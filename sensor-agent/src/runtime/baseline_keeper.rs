@@ -2,6 +2,7 @@
 //! until it is used. It may call the file system and channels.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +37,15 @@ pub struct BaselineKeeper {
     meta_file: PathBuf,
     handovers: Sender<Handover>,
     state: Mutex<State>,
+    /// How many offers there were.
+    offers: AtomicU64,
+    /// The newest offer that was taken up; held while a baseline is applied and kept.
+    taken: Mutex<Ticket>,
 }
+
+/// Place of an offer among all: a later one replaces an earlier one, whichever thread comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
 
 #[derive(Default)]
 struct State {
@@ -56,7 +65,14 @@ impl BaselineKeeper {
     #[must_use]
     pub fn start(text_file: PathBuf, meta_file: PathBuf) -> (Self, Option<Baseline>, Receiver<Handover>) {
         let (handovers, received) = crossbeam_channel::bounded(1);
-        let keeper = Self { text_file, meta_file, handovers, state: Mutex::default() };
+        let keeper = Self {
+            text_file,
+            meta_file,
+            handovers,
+            state: Mutex::default(),
+            offers: AtomicU64::new(0),
+            taken: Mutex::default(),
+        };
         let baseline = match std::fs::read_to_string(&keeper.text_file) {
             Ok(text) => keeper.restore(&text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -86,12 +102,23 @@ impl BaselineKeeper {
         Some(baseline)
     }
 
-    /// Parses, applies and keeps an offer. Applying what is in force already is a success.
+    /// Notes that an offer has come; called in the order of the offers.
+    #[must_use]
+    pub fn announce(&self) -> Ticket {
+        Ticket(self.offers.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Parses, applies and keeps an offer, one at a time, and none after a later one. Applying what is in force already is a success.
     ///
     /// # Errors
     /// Why it is not in force. That the disk does not take it is not among the reasons: it is in force until the
     /// agent restarts, and [`BaselineKeeper::trouble`] says so.
-    pub fn take(&self, offer: &Offer) -> Result<(), String> {
+    pub fn take(&self, ticket: Ticket, offer: &Offer) -> Result<(), String> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if ticket < *taken {
+            return Err("a later baseline was offered meanwhile".to_owned());
+        }
+        *taken = ticket;
         let offered = InForce { version: offer.version, sha256: Some(offer.sha256) };
         if self.in_force() == offered {
             return Ok(());
@@ -167,8 +194,9 @@ mod tests {
 
     /// Plays the drain thread for one baseline.
     fn apply(keeper: &BaselineKeeper, received: &Receiver<Handover>, offer: &Offer) -> Result<(), String> {
+        let ticket = keeper.announce();
         std::thread::scope(|scope| {
-            let taking = scope.spawn(|| keeper.take(offer));
+            let taking = scope.spawn(|| keeper.take(ticket, offer));
             if let Ok(handover) = received.recv_timeout(HANDOVER_TIMEOUT) {
                 assert_eq!(handover.baseline.version, Some(offer.version));
                 handover.in_force.send(()).unwrap();
@@ -189,10 +217,23 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_offer_does_not_replace_a_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keeper, _, received) = start(folder.path());
+        let earlier = keeper.announce();
+        apply(&keeper, &received, &offer(8, GOOD)).unwrap();
+        let error = keeper.take(earlier, &offer(7, GOOD)).expect_err("its thread came late");
+        assert!(error.contains("later"), "{error}");
+        assert_eq!(keeper.in_force().version, 8);
+    }
+
+    #[test]
     fn a_broken_baseline_is_refused_with_its_line_and_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (keeper, _, _received) = start(folder.path());
-        let error = keeper.take(&offer(8, "fleet: web\nworkloads: [1]\n")).expect_err("it is broken");
+        let error = keeper
+            .take(keeper.announce(), &offer(8, "fleet: web\nworkloads: [1]\n"))
+            .expect_err("it is broken");
         assert!(error.contains('2'), "{error}");
         assert_eq!(keeper.in_force(), InForce::default());
         assert!(!folder.path().join("baseline.yaml").exists());

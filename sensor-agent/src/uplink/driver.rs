@@ -187,11 +187,12 @@ impl Uplink {
             }
             ControlAction::Apply(offer) => {
                 let (inputs, baselines) = (self.inputs.clone(), self.parts.baselines.clone());
+                let ticket = baselines.announce();
                 tokio::task::spawn_blocking(move || {
                     let status = Status {
                         version: offer.version,
                         sha256: offer.sha256.to_vec(),
-                        outcome: baselines.take(&offer),
+                        outcome: baselines.take(ticket, &offer),
                     };
                     let _the_driver_has_ended =
                         inputs.sender.blocking_send((inputs.generation, Input::Applied(status)));
