@@ -2,7 +2,7 @@
 //! what the files in it mean. It may call the file system.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,8 @@ impl StateDir {
             Err((_, errno)) => return Err(errno).with_context(context),
         };
         // A full disk must not stop the agent: the pid is for people only.
-        let noted = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let emptied = lock.set_len(0).and_then(|()| lock.rewind());
+        let noted = emptied.and_then(|()| writeln!(lock, "{}", std::process::id()));
         if let Err(error) = noted {
             tracing::warn!("{}: cannot note the pid: {error}", name.display());
         }
@@ -134,7 +135,9 @@ mod tests {
             format!("state folder {}: already in use by pid {}", path.display(), std::process::id());
         assert_eq!(error.to_string(), expected);
         drop(first);
-        StateDir::open(&path).expect("it is free again");
+        let _again = StateDir::open(&path).expect("it is free again");
+        let noted = fs::read_to_string(path.join("lock")).unwrap();
+        assert_eq!(noted, format!("{}\n", std::process::id()));
     }
 
     #[test]
