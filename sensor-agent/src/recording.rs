@@ -54,7 +54,7 @@ pub struct End {
 #[derive(Debug, Error)]
 pub enum RecordingError {
     /// The file could not be read.
-    #[error("at byte {offset}: {source}")]
+    #[error("at byte {offset}: cannot read on")]
     Io {
         /// Where.
         offset: u64,

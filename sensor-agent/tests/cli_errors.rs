@@ -39,6 +39,18 @@ fn files_that_are_missing_or_foreign_are_named() {
     assert!(missing.stderr.contains("cannot open /nowhere/x: No such file"), "{}", missing.stderr);
     let missing = run(["judge", "--baseline", "/nowhere/b.yaml"]);
     assert!(missing.stderr.contains("cannot read /nowhere/b.yaml: No such file"), "{}", missing.stderr);
+    let folder = run(["replay", "/", "--baseline", baseline]);
+    assert_eq!(folder.stderr, "sensor-agent: /: at byte 0: cannot read on: Is a directory (os error 21)\n");
+}
+
+#[test]
+fn learn_says_that_it_cannot_write_before_it_learns() {
+    for (place, why) in [("/", "is a directory"), ("/nowhere/b.yaml", "No such file")] {
+        let learned = run(["learn", "-o", place, "--", "true"]);
+        assert_eq!(learned.status, Some(1));
+        assert!(learned.stderr.contains(&format!("cannot write {place}: {why}")), "{}", learned.stderr);
+        assert!(!learned.stderr.contains("learning"), "{}", learned.stderr);
+    }
 }
 
 #[test]

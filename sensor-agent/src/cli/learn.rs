@@ -29,6 +29,8 @@ pub(super) struct LearnArguments {
 
 pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let is_command = !arguments.span.command.is_empty();
+    let unwritable = || format!("cannot write {}", arguments.output.display());
+    check_place(&arguments.output).with_context(unwritable)?;
     let capture = Capture::begin(KindSet::ALL)?;
     let scope = command_scope(&arguments.span.command);
     let wish = Wish { baseline: None, scope: scope.clone(), emit_events: false };
@@ -53,8 +55,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
         // Also a command that does nothing has a baseline: anything it does later is new.
         baseline.arm(workload);
     }
-    write_whole(&arguments.output, &baseline.to_yaml())
-        .with_context(|| format!("cannot write {}", arguments.output.display()))?;
+    write_whole(&arguments.output, &baseline.to_yaml()).with_context(unwritable)?;
     let count = student.learner.behaviours().count();
     say!("learned {count} behaviours into {}", arguments.output.display());
     if student.refused > 0 {
@@ -131,11 +132,26 @@ impl Consumer for Student {
     }
 }
 
-/// Replaces the file in one step: nobody reads half a baseline.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+/// Fails when a file could not be written there, so that nobody learns for an hour to be told so at its end.
+fn check_place(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    let new = new_name(path);
+    std::fs::File::create(&new)?;
+    std::fs::remove_file(&new)
+}
+
+/// What the file is called while it is written.
+fn new_name(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
-    let new = path.with_file_name(name);
+    path.with_file_name(name)
+}
+
+/// Replaces the file in one step: nobody reads half a baseline.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = new_name(path);
     let written = std::fs::File::create(&new).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
