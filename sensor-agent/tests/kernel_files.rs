@@ -116,6 +116,46 @@ fn every_call_that_opens_is_seen() {
     );
 }
 
+/// Opens a file for writing with flags that another thread takes back while the kernel waits for a lease.
+const FLAGS_TAKEN_BACK: &str = r#"
+import ctypes, fcntl, os, signal, struct, threading
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+name = b"leased"
+lease = os.open(name, os.O_RDONLY)
+fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+how = ctypes.create_string_buffer(struct.pack("QQQ", os.O_WRONLY, 0, 0), 24)
+def take_back():
+    assert signal.sigtimedwait([signal.SIGIO], 30), "the open breaks the lease"
+    ctypes.memset(how, 0, 8)
+    fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+thread = threading.Thread(target=take_back)
+thread.start()
+openat2, at_fdcwd = 437, -100
+assert ctypes.CDLL(None).syscall(openat2, at_fdcwd, ctypes.c_char_p(name), how, 24) > 0
+thread.join()
+"#;
+
+#[test]
+fn flags_that_the_caller_takes_back_hide_no_open() {
+    let Some(mut capture) = Capture::start() else { return };
+    if Command::new("python3").arg("-V").output().is_err() {
+        println!("skipped: python3 is not installed");
+        return;
+    }
+    let folder = Folder::new();
+    fs::write(folder.join("leased"), "").expect("a file can be written");
+    let script = ["-I", "-S", "-c", FLAGS_TAKEN_BACK];
+    let pid = capture.run(Command::new("python3").args(script).current_dir(&folder.path));
+    let opens = opens(&capture, pid, &folder.path);
+    let expected = Open {
+        path: bytes(folder.join("leased")),
+        path_flags: PathFlags::default(),
+        open_flags: 0,
+        flags: FileFlags::FLAGS_FROM_CALLER,
+    };
+    assert_eq!(opens, [expected]);
+}
+
 #[test]
 fn names_are_bytes() {
     let Some(mut capture) = Capture::start() else { return };

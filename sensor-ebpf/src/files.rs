@@ -60,7 +60,9 @@ pub fn open(class: SyscallClass, arguments: Arguments, result: i64) -> i32 {
         Ok(flags) => flags,
         Err(reason) => return lose(Kind::FILE_OPEN, reason),
     };
-    if open_flags & (O_ACCMODE | O_CREAT | O_TRUNC) == 0 {
+    // What the caller could rewrite while the call ran decides nothing: then only the file itself tells.
+    let is_from_caller = flags & FileFlags::FLAGS_FROM_CALLER.0 != 0;
+    if !is_from_caller && open_flags & (O_ACCMODE | O_CREAT | O_TRUNC) == 0 {
         return 0;
     }
     match inspect(result as u32, open_flags, flags) {
@@ -78,7 +80,10 @@ fn open_flags(class: SyscallClass, arguments: Arguments) -> Result<(u32, u32), L
         SyscallClass::OPENAT => (arguments.third()? as u32, 0),
         SyscallClass::CREAT => (O_CREAT | O_WRONLY | O_TRUNC, 0),
         // `open_how.flags`: 64 bits, first member, an interface that does not change.
-        _ => (read_user::<u64>(arguments.third()?)? as u32, FileFlags::FLAGS_FROM_CALLER.0),
+        _ => (
+            read_user::<u64>(arguments.third()?).unwrap_or_default() as u32,
+            FileFlags::FLAGS_FROM_CALLER.0,
+        ),
     })
 }
 
