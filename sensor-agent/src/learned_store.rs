@@ -173,6 +173,10 @@ fn run(
             recv(requests) -> request => request.map(|request| keeper.answer(request)).is_ok(),
             default(wait) => true,
         };
+        if !open {
+            // Whichever queue ended first, what was handed over before that is kept.
+            observations.try_iter().for_each(|batch| keeper.observe(&batch));
+        }
         if !open || flush_at <= Instant::now() {
             keeper.flush();
             publish.send_if_modified(|published| {
@@ -351,9 +355,28 @@ mod tests {
         keeper.flush();
         let table = keeper.table.as_ref().unwrap();
         let first = table.read(Revision(0), 3).unwrap();
-        assert_eq!((first.rows.len(), first.mark.revision), (3, Revision(3)));
+        assert_eq!((first.rows.len(), first.mark.revision.0 + 2), (3, table.mark.revision.0));
         let rest = table.read(first.mark.revision, 3).unwrap();
-        assert_eq!((rest.rows.len(), rest.mark.revision), (2, Revision(5)));
+        assert_eq!((rest.rows.len(), rest.mark.revision), (2, table.mark.revision));
+    }
+
+    #[test]
+    fn a_table_put_back_to_an_earlier_state_repeats_no_revision() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("learned.db");
+        let learn = |object: &str| {
+            let mut keeper = LearnedKeeper::start(&path);
+            keeper.observe(&[observation(object, 1)]);
+            keeper.flush();
+            keeper.state().mark.unwrap().revision
+        };
+        learn("/a");
+        let earlier = std::fs::read(&path).unwrap();
+        let seen_by_the_collector = learn("/b");
+        std::fs::write(&path, earlier).unwrap();
+        assert!(learn("/c") >= seen_by_the_collector);
+        let table = LearnedKeeper::start(&path).table.unwrap();
+        assert_eq!(table.read(seen_by_the_collector, 9).unwrap().rows.len(), 1, "/c is read after it");
     }
 
     #[test]

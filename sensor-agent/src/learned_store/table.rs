@@ -19,6 +19,8 @@ pub(super) struct Table {
     pub(super) mark: LearnedMark,
     /// When each row last took a revision, nanoseconds since the Unix epoch.
     pub(super) written: HashMap<Behaviour, u64>,
+    /// Whether no row has taken a revision since the file was opened.
+    is_fresh: bool,
 }
 
 impl Table {
@@ -29,7 +31,7 @@ impl Table {
         changed: &BTreeMap<Behaviour, Seen>,
         gone: &[Behaviour],
     ) -> rusqlite::Result<()> {
-        let mut mark = self.mark;
+        let (mut mark, mut is_fresh) = (self.mark, self.is_fresh);
         let now_ns = unix_ns();
         let tx = self.db.transaction()?;
         let mut written = Vec::with_capacity(changed.len());
@@ -37,9 +39,15 @@ impl Table {
             let [workload, subject, action, object] = key(behaviour);
             let (count, first, last) = (sql(seen.count), sql(seen.first.0), sql(seen.last.0));
             let revised_ns = self.written.get(behaviour).copied();
-            let is_revised = revised_ns.is_none_or(|at| now_ns.saturating_sub(at) >= REVISE_INTERVAL_NS);
+            // The wall clock may have been set back since.
+            let is_revised = revised_ns.is_none_or(|at| now_ns.abs_diff(at) >= REVISE_INTERVAL_NS);
             if is_revised {
                 mark.revision.0 += 1;
+                if std::mem::take(&mut is_fresh) {
+                    // A power cut, or a disk put back to an earlier state, takes revisions back that the collector has
+                    // seen already; it would think that it has what takes them now. A time is beyond all of them.
+                    mark.revision.0 = mark.revision.0.max(now_ns);
+                }
                 tx.prepare_cached(UPSERT)?.execute(params![
                     workload,
                     subject,
@@ -68,6 +76,7 @@ impl Table {
         )?;
         tx.commit()?;
         self.mark = mark;
+        self.is_fresh = is_fresh;
         self.written.extend(written);
         for behaviour in gone {
             self.written.remove(behaviour);
@@ -123,7 +132,7 @@ pub(super) fn open_table(path: &Path) -> rusqlite::Result<(Table, Vec<(Behaviour
         }
     }
     let mark = LearnedMark { epoch, revision: Revision(unsql(revision)) };
-    Ok((Table { db, mark, written }, behaviours))
+    Ok((Table { db, mark, written, is_fresh: true }, behaviours))
 }
 
 /// A row as a value; `None` for one whose action or object this build does not know.
