@@ -2,11 +2,12 @@
 //! `baseline`, `ephemeral`, `floor`, `template`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::baseline::{Baseline, Entry};
 use crate::ephemeral::EphemeralClasses;
 use crate::floor::{FloorRule, floor};
-use crate::model::{Behaviour, Observation, Seen, Workload};
+use crate::model::{Behaviour, Observation, Seen, UnixNs, Workload};
 use crate::template::template;
 
 /// Bounds of a learner.
@@ -23,9 +24,6 @@ impl Default for LearnerLimits {
         Self { behaviours_max: 100_000, workload_behaviours_max: 20_000 }
     }
 }
-
-/// One eviction makes room for this share of a full workload, so that a flood does not evict one by one.
-const EVICTED_SHARE: usize = 8;
 
 /// What became of an observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +66,20 @@ pub struct LearnerCounters {
 #[derive(Debug, Clone, Default)]
 pub struct Learner {
     limits: LearnerLimits,
-    workloads: BTreeMap<Workload, BTreeMap<Behaviour, Seen>>,
+    workloads: BTreeMap<Workload, Known>,
+    /// Workloads by the number of behaviours that may be evicted, without those that have none.
+    evictable: BTreeSet<(usize, Workload)>,
     behaviour_count: usize,
-    changed: BTreeSet<Behaviour>,
+    changed: BTreeSet<Arc<Behaviour>>,
     counters: LearnerCounters,
+}
+
+/// The behaviours of one workload.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    behaviours: BTreeMap<Arc<Behaviour>, Seen>,
+    /// Those seen once, by when: what may be evicted, in the order in which it is.
+    once: BTreeSet<(UnixNs, Arc<Behaviour>)>,
 }
 
 impl Learner {
@@ -95,10 +103,11 @@ impl Learner {
     }
 
     fn add(&mut self, behaviour: Behaviour, seen: Seen) -> Learned {
-        if let Some(known) =
-            self.workloads.get_mut(&behaviour.workload).and_then(|known| known.get_mut(&behaviour))
-        {
-            *known = known.join(seen);
+        let known = self.workloads.get_mut(&behaviour.workload);
+        if let Some(before) = known.as_ref().and_then(|known| known.behaviours.get(&behaviour)) {
+            let (before, after) = (*before, before.join(seen));
+            let behaviour = Arc::new(behaviour);
+            self.put(&behaviour, after, Some(before));
             self.changed.insert(behaviour);
             self.counters.learned += 1;
             return Learned::Known;
@@ -108,15 +117,43 @@ impl Learner {
             return Learned::Refused(Refusal::Full);
         }
         self.behaviour_count += 1;
-        self.changed.insert(behaviour.clone());
-        self.workloads.entry(behaviour.workload.clone()).or_default().insert(behaviour, seen);
+        let behaviour = Arc::new(behaviour);
+        self.put(&behaviour, seen, None);
+        self.changed.insert(behaviour);
         self.counters.learned += 1;
         Learned::New
     }
 
+    /// Sets how often and when a behaviour was seen, and keeps the order of eviction.
+    fn put(&mut self, behaviour: &Arc<Behaviour>, seen: Seen, before: Option<Seen>) {
+        let workload = &behaviour.workload;
+        let known = self.workloads.entry(workload.clone()).or_default();
+        let once_before = known.once.len();
+        if let Some(before) = before {
+            known.once.remove(&(before.last, Arc::clone(behaviour)));
+        }
+        if seen.count == 1 {
+            known.once.insert((seen.last, Arc::clone(behaviour)));
+        }
+        known.behaviours.insert(Arc::clone(behaviour), seen);
+        let once = known.once.len();
+        self.recount(workload, once_before, once);
+    }
+
+    fn recount(&mut self, workload: &Workload, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
+        self.evictable.remove(&(before, workload.clone()));
+        if after > 0 {
+            self.evictable.insert((after, workload.clone()));
+        }
+    }
+
     /// Everything known, in the order of the text form.
     pub fn behaviours(&self) -> impl Iterator<Item = (&Behaviour, &Seen)> {
-        self.workloads.values().flatten()
+        let known = self.workloads.values().flat_map(|known| &known.behaviours);
+        known.map(|(behaviour, seen)| (behaviour.as_ref(), seen))
     }
 
     /// Takes back what [`Self::behaviours`] of an earlier run gave; what is beyond the bounds is refused and counted.
@@ -137,16 +174,17 @@ impl Learner {
         changed
             .into_iter()
             .filter_map(|behaviour| {
-                let seen = *self.workloads.get(&behaviour.workload)?.get(&behaviour)?;
-                Some((behaviour, seen))
+                let seen = *self.workloads.get(&behaviour.workload)?.behaviours.get(&behaviour)?;
+                Some((Arc::unwrap_or_clone(behaviour), seen))
             })
             .collect()
     }
 
     /// Forgets a workload, for example because it is armed now.
     pub fn forget(&mut self, workload: &Workload) {
-        if let Some(behaviours) = self.workloads.remove(workload) {
-            self.behaviour_count -= behaviours.len();
+        if let Some(known) = self.workloads.remove(workload) {
+            self.behaviour_count -= known.behaviours.len();
+            self.recount(workload, known.once.len(), 0);
             self.changed.retain(|behaviour| behaviour.workload != *workload);
         }
     }
@@ -182,35 +220,32 @@ impl Learner {
         baseline
     }
 
-    /// Evicts from the workload that is full, or from the largest when all together are too many. Only behaviours
-    /// seen once go, those of longest ago first.
+    /// Evicts from the workload that is full, or, when all together are too many, from the one with most behaviours
+    /// seen once. Only such behaviours go, that of longest ago first.
     fn make_room(&mut self, workload: &Workload) -> bool {
-        let own = self.workloads.get(workload).map_or(0, BTreeMap::len);
+        let own = self.workloads.get(workload).map_or(0, |known| known.behaviours.len());
         let crowded = if own >= self.limits.workload_behaviours_max {
             workload.clone()
         } else if self.behaviour_count >= self.limits.behaviours_max {
-            match self.workloads.iter().max_by_key(|(_, behaviours)| behaviours.len()) {
-                Some((largest, _)) => largest.clone(),
+            match self.evictable.last() {
+                Some((_, most)) => most.clone(),
                 None => return false,
             }
         } else {
             return true;
         };
-        let Some(behaviours) = self.workloads.get_mut(&crowded) else { return false };
-        let mut once: Vec<_> = behaviours
-            .iter()
-            .filter(|(_, seen)| seen.count == 1)
-            .map(|(behaviour, seen)| (seen.last, behaviour.clone()))
-            .collect();
-        once.sort_unstable();
-        once.truncate((behaviours.len() / EVICTED_SHARE).max(1));
-        for (_, behaviour) in &once {
-            behaviours.remove(behaviour);
-            self.changed.remove(behaviour);
+        let Some(known) = self.workloads.get_mut(&crowded) else { return false };
+        let Some((_, behaviour)) = known.once.pop_first() else { return false };
+        known.behaviours.remove(&behaviour);
+        let once = known.once.len();
+        if known.behaviours.is_empty() {
+            self.workloads.remove(&crowded);
         }
-        self.behaviour_count -= once.len();
-        self.counters.evicted += once.len() as u64;
-        !once.is_empty()
+        self.changed.remove(&behaviour);
+        self.recount(&crowded, once + 1, once);
+        self.behaviour_count -= 1;
+        self.counters.evicted += 1;
+        true
     }
 }
 
@@ -285,6 +320,33 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_names_and_workloads_takes_little_time_and_room() {
+        const NAMES: u64 = 40_000;
+        let limits = LearnerLimits { behaviours_max: 20_000, workload_behaviours_max: 10_000 };
+        let mut learner = Learner::new(limits);
+        let named = |workload: &str, number: u64| {
+            let mut made = seen_at("write", &format!("/srv/x{number}x"), number);
+            made.behaviour.workload.0 = format!("unit:{workload}.service");
+            made
+        };
+        for number in 0..10_000 {
+            learner.observe(&named("settled", number));
+            learner.observe(&named("settled", number));
+        }
+        let started = std::time::Instant::now();
+        for number in 0..NAMES {
+            let full = learner.observe(&named("settled", 10_000 + number));
+            assert_eq!(full, Learned::Refused(Refusal::Full));
+            learner.observe(&named("flood", number));
+            learner.observe(&named(&format!("w{number}"), number));
+        }
+        // Walking all that is known for each name takes minutes.
+        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+        assert_eq!(learner.len(), 20_000);
+        assert!(learner.workloads.len() <= 10_001 && learner.evictable.len() < learner.workloads.len());
+    }
+
+    #[test]
     fn changes_are_given_once_and_a_restore_is_no_change() {
         let mut learner = Learner::new(LearnerLimits::default());
         learner.observe(&seen_at("exec", "/bin/ls", 1));
@@ -298,7 +360,45 @@ mod tests {
         assert_eq!(restored.take_changed()[0].1.count, 2);
     }
 
+    fn check_books(learner: &Learner) {
+        for known in learner.workloads.values() {
+            let once: Vec<_> = known.behaviours.iter().filter(|(_, seen)| seen.count == 1).collect();
+            assert_eq!(known.once.len(), once.len());
+            assert!(
+                once.iter()
+                    .all(|(made, seen)| known.once.contains(&(seen.last, std::sync::Arc::clone(made))))
+            );
+        }
+        let evictable = learner.workloads.iter().map(|(name, known)| (known.once.len(), name.clone()));
+        assert!(
+            learner
+                .evictable
+                .iter()
+                .cloned()
+                .eq(evictable.filter(|(count, _)| *count > 0).collect::<std::collections::BTreeSet<_>>())
+        );
+        assert_eq!(learner.behaviours().count(), learner.len());
+        assert!(learner.changed.iter().all(|made| {
+            learner.workloads.get(&made.workload).is_some_and(|known| known.behaviours.contains_key(made))
+        }));
+    }
+
     proptest::proptest! {
+        #[test]
+        fn what_is_known_and_what_may_go_stay_in_step(
+            made in proptest::collection::vec((0..4_u8, 0..6_u8, 0..9_u64), 0..60),
+            (all, own) in (1..9_usize, 1..6_usize),
+        ) {
+            let mut learner = Learner::new(LearnerLimits { behaviours_max: all, workload_behaviours_max: own });
+            for (workload, name, time) in made {
+                let mut one = seen_at("write", &format!("/{}", char::from(b'a' + name)), time);
+                one.behaviour.workload.0 = format!("unit:{workload}.service");
+                if name == 5 { learner.forget(&one.behaviour.workload) } else { learner.observe(&one); }
+                check_books(&learner);
+                proptest::prop_assert!(learner.len() <= all);
+            }
+        }
+
         #[test]
         fn what_was_learned_is_allowed_and_order_does_not_matter(made in observations()) {
             let mut forward = Learner::new(LearnerLimits::default());
