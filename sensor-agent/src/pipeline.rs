@@ -151,6 +151,11 @@ impl Pipeline {
         self.config.baseline = baseline;
     }
 
+    /// What turns a record's time into wall-clock time from now on; the wall clock may have been set.
+    pub const fn set_boot_to_unix_offset_ns(&mut self, offset_ns: i64) {
+        self.config.boot_to_unix_offset_ns = offset_ns;
+    }
+
     /// The baseline in force.
     #[must_use]
     pub const fn baseline(&self) -> Option<&Baseline> {

@@ -374,6 +374,16 @@ fn bytes_that_are_no_record_are_counted() {
 }
 
 #[test]
+fn a_clock_that_is_set_shows_in_the_next_event() {
+    let mut pipeline = host();
+    let record = nginx().at(5_000).listen(80);
+    let before = feed(&mut pipeline, std::slice::from_ref(&record)).events[0].time;
+    pipeline.set_boot_to_unix_offset_ns(1_000_000);
+    let after = feed(&mut pipeline, &[record]).events[0].time;
+    assert_eq!(after.0 - before.0, 1_000_000);
+}
+
+#[test]
 fn a_recording_gives_the_findings_that_were_given_live() {
     let baseline = || Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap());
     let shell = Who::new(20, 10);

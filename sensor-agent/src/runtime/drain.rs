@@ -13,7 +13,7 @@ use sensor_event::{Kind, LossReason};
 use super::baseline_keeper::Handover;
 use super::vitals::{DrainReport, DrainReports};
 use crate::event::BootNs;
-use crate::kernel::{Counters, HookState, Kernel, KernelError};
+use crate::kernel::{Counters, HookState, Kernel, KernelError, boot_to_unix_offset_ns};
 use crate::learned_store::LearnedSender;
 use crate::pipeline::{Output, Pipeline};
 use crate::spool::{Gap, SpoolSender};
@@ -65,6 +65,7 @@ impl Drain {
             }
             self.hand_over(&mut output);
             if accounting.is_due() || is_ending {
+                self.pipeline.set_boot_to_unix_offset_ns(boot_to_unix_offset_ns());
                 self.account(&mut accounting, drained.order_given_up_count)?;
             }
             ending_rounds += u32::from(is_ending);
