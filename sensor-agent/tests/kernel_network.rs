@@ -81,6 +81,31 @@ fn connect_is_seen_with_its_result() {
 }
 
 #[test]
+fn a_socket_connected_to_itself_has_a_result() {
+    let Some(mut capture) = Capture::start() else { return };
+    let port = free_port(V4).expect("a port is free");
+    let folder = Folder::new();
+    fs::write(folder.join("ports"), SocketAddr::new(V4, port).to_string()).expect("writable");
+    let pid = capture.run(&mut actor("connect-self", &folder.path));
+    let pairs = connects(&capture, pid, port);
+    assert_eq!(pairs.len(), 1);
+    let (begun, ended) = pairs[0];
+    assert_eq!((begun.source_port, begun.destination_port), (port, port));
+    assert_eq!((begun.result, ended.result), (CONNECT_PENDING, 0));
+}
+
+/// Opens from both ends at once, which a socket can do alone.
+fn connect_self(to: SocketAddr) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket can be made");
+        socket.bind(to).expect("the port is free");
+        socket.connect(to).await.expect("a socket connects to itself");
+    });
+}
+
+#[test]
 fn listen_is_seen_with_address_and_port() {
     let Some(mut capture) = Capture::start() else { return };
     for on in [V4, V6] {
@@ -123,6 +148,7 @@ fn acting_child() {
         for port in ports.lines() {
             let port: SocketAddr = port.parse().expect("an address and a port");
             match action {
+                "connect-self" => connect_self(port),
                 "connect" => drop(TcpStream::connect(port)),
                 "listen" => drop(TcpListener::bind(port).expect("the port is free")),
                 _ => panic!("unknown action {action}"),

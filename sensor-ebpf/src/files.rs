@@ -80,10 +80,9 @@ fn open_flags(class: SyscallClass, arguments: Arguments) -> Result<(u32, u32), L
         SyscallClass::OPENAT => (arguments.third()? as u32, 0),
         SyscallClass::CREAT => (O_CREAT | O_WRONLY | O_TRUNC, 0),
         // `open_how.flags`: 64 bits, first member, an interface that does not change.
-        _ => (
-            read_user::<u64>(arguments.third()?).unwrap_or_default() as u32,
-            FileFlags::FLAGS_FROM_CALLER.0,
-        ),
+        _ => {
+            (read_user::<u64>(arguments.third()?).unwrap_or_default() as u32, FileFlags::FLAGS_FROM_CALLER.0)
+        }
     })
 }
 

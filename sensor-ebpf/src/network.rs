@@ -17,6 +17,7 @@ use sensor_event::{CONNECT_PENDING, Family, Kind, LossReason, SocketBody};
 /// `include/net/tcp_states.h`.
 const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
+const TCP_SYN_RECV: i32 = 3;
 const TCP_CLOSE: i32 = 7;
 const TCP_LISTEN: i32 = 10;
 
@@ -41,7 +42,8 @@ pub fn sock_set_state(ctx: BtfTracePointContext) -> i32 {
     }
     match (old, new) {
         (TCP_CLOSE, TCP_SYN_SENT) => connect(sock),
-        (TCP_SYN_SENT, TCP_ESTABLISHED | TCP_CLOSE) => connect_result(sock, new),
+        // Both sides may connect at once, a socket even to itself: then the peer has answered in `SYN_RECV`.
+        (TCP_SYN_SENT, TCP_ESTABLISHED | TCP_SYN_RECV | TCP_CLOSE) => connect_result(sock, new),
         (_, TCP_LISTEN) if !is_agent() => {
             emit(Kind::LISTEN, size_of::<SocketBody>(), |draft| fill(draft, sock, 0, false))
         }
@@ -70,7 +72,7 @@ fn connect_result(sock: Address, new: i32) -> i32 {
         Err(_) => return lose(Kind::CONNECT_RESULT, LossReason::MapFull),
     }
     emit(Kind::CONNECT_RESULT, size_of::<SocketBody>(), |draft| {
-        let result = if new == TCP_ESTABLISHED { 0 } else { failure(sock)? };
+        let result = if new == TCP_CLOSE { failure(sock)? } else { 0 };
         fill(draft, sock, result, true)
     })
 }
