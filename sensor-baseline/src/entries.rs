@@ -75,6 +75,21 @@ impl EntrySet {
         self.patterns.iter()
     }
 
+    /// At most `count` patterns next to this one in the order of the text form, half of them on either side.
+    pub(crate) fn around(&self, pattern: &Pattern, count: usize) -> impl Iterator<Item = &Pattern> {
+        let before = self.patterns.range(..pattern).rev().take(count / 2);
+        before.chain(self.patterns.range(pattern..).take(count / 2))
+    }
+
+    /// The patterns that hold the object. Walks them all, so it is for explaining, not for judging.
+    pub(crate) fn holding(&self, object: &Object) -> impl Iterator<Item = &Pattern> {
+        self.patterns.iter().filter(|pattern| {
+            let mut alone = Self::default();
+            alone.insert((*pattern).clone());
+            alone.holds(object)
+        })
+    }
+
     /// Whether some pattern holds the object. Does not allocate for paths and endpoints.
     pub(crate) fn holds(&self, object: &Object) -> bool {
         match object {

@@ -1,10 +1,15 @@
-//! Why a verdict is what it is, for a person. Changes nothing. May call: `baseline`, `judge`, `yaml`.
+//! Why a verdict is what it is, for a person. Changes nothing. May call: `baseline`, `entries`, `judge`,
+//! `pattern`, `yaml`.
+
+use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
 use crate::baseline::{Baseline, Disposition, Entry};
+use crate::entries::EntrySet;
 use crate::judge::Verdict;
 use crate::model::{Action, Behaviour, Observation};
+use crate::pattern::Pattern;
 use crate::yaml::snippet;
 
 /// What a person needs to decide about a finding.
@@ -63,7 +68,7 @@ impl Baseline {
         let Some(rules) = self.rules(workload, subject) else {
             return format!("and the baseline does not know {subject} in {workload}");
         };
-        match rules.set(Disposition::Allow, *action).map_or(0, crate::entries::EntrySet::len) {
+        match rules.set(Disposition::Allow, *action).map_or(0, EntrySet::len) {
             0 => format!("and the baseline allows it no {action} at all"),
             1 => format!("which is not the one {action} entry it is allowed"),
             count => format!("which is none of the {count} {action} entries it is allowed"),
@@ -73,31 +78,45 @@ impl Baseline {
     /// Entries of the same action, closest first: of this subject, else of others of the workload. For a denial, the
     /// entries that deny it.
     fn nearest(&self, behaviour: &Behaviour, verdict: &Verdict) -> Vec<String> {
-        let disposition = if *verdict == Verdict::Denied { Disposition::Deny } else { Disposition::Allow };
-        let Some(subjects) = self.workloads.get(&behaviour.workload) else { return Vec::new() };
-        let object = behaviour.object.to_string();
-        let mut scored = Vec::new();
-        for (subject, rules) in subjects {
-            let is_other = *subject != behaviour.subject;
-            let Some(set) = rules.set(disposition, behaviour.action) else { continue };
-            for pattern in set.iter() {
-                let text = pattern.to_string();
-                let score = closeness(behaviour.action, &text, &object);
-                // Another subject's entry is worth naming only when it is about the same object.
-                if is_other && text != object {
-                    continue;
-                }
-                let prefix = if is_other { format!("{subject} ") } else { String::new() };
-                scored.push((
-                    is_other,
-                    std::cmp::Reverse(score),
-                    format!("{prefix}{} {text}", behaviour.action),
-                ));
+        let Behaviour { workload, subject, action, object } = behaviour;
+        let wanted = Pattern::of(*action, object);
+        let text = object.to_string();
+        let mut best = Vec::new();
+        let rules = self.rules(workload, subject);
+        if *verdict == Verdict::Denied {
+            let set = rules.and_then(|rules| rules.set(Disposition::Deny, *action));
+            for pattern in set.into_iter().flat_map(|set| set.holding(object)) {
+                keep_closest(&mut best, *action, pattern, &text);
+            }
+        } else if let Some(set) = rules.and_then(|rules| rules.set(Disposition::Allow, *action)) {
+            for pattern in set.around(&wanted, SCORED_MAX) {
+                keep_closest(&mut best, *action, pattern, &text);
             }
         }
-        scored.sort_unstable();
-        scored.into_iter().take(NEAREST_MAX).map(|(_, _, text)| text).collect()
+        let mut named: Vec<String> = best.into_iter().map(|(_, entry)| format!("{action} {entry}")).collect();
+        // Another subject's entry is worth naming only when it is about the same object.
+        let others = self.workloads.get(workload).into_iter().flatten().filter(|(other, rules)| {
+            let is_allowed = |set: &EntrySet| set.contains(&wanted);
+            *verdict != Verdict::Denied
+                && *other != subject
+                && rules.set(Disposition::Allow, *action).is_some_and(is_allowed)
+        });
+        let room = NEAREST_MAX - named.len();
+        named.extend(others.take(room).map(|(other, _)| format!("{other} {action} {wanted}")));
+        named
     }
+}
+
+/// Most entries of a subject that are compared with a behaviour: a finding must not cost more in a larger baseline.
+/// They are the neighbours of the behaviour in the order of the text, where those that begin alike stand.
+const SCORED_MAX: usize = 1000;
+
+/// Puts an entry among the closest ones, best first, if it is one of them.
+fn keep_closest(best: &mut Vec<(Reverse<usize>, String)>, action: Action, pattern: &Pattern, object: &str) {
+    let text = pattern.to_string();
+    best.push((Reverse(closeness(action, &text, object)), text));
+    best.sort_unstable();
+    best.truncate(NEAREST_MAX);
 }
 
 fn past_tense(action: Action) -> &'static str {
@@ -182,6 +201,29 @@ mod tests {
         let denied = baseline("deny: {exec: [/bin/*]}");
         let shell = observation(behaviour("exec", "/bin/sh"), Traits::default());
         assert_eq!(denied.explain(&shell, &Verdict::Denied).nearest, ["exec /bin/*"]);
+    }
+
+    #[test]
+    fn a_denial_names_the_entries_that_deny() {
+        let baseline = baseline("deny: {exec: [/bin/sx, /bin/sha, /bin/shb, /*/s?h, /bin/**, '/b*/sh']}");
+        let shell = observation(behaviour("exec", "/bin/sh"), Traits::default());
+        assert_eq!(baseline.explain(&shell, &Verdict::Denied).nearest, ["exec /b*/sh", "exec /bin/**"]);
+    }
+
+    #[test]
+    fn the_nearest_of_many_entries_are_found_beside_it() {
+        let mut baseline = baseline("write: [/srv/m/x, /srv/m/y]");
+        for number in 0..5000 {
+            for folder in ["a", "z"] {
+                let entry = behaviour("write", &format!("/srv/{folder}/{number}"));
+                baseline.insert(crate::Entry::allowing(&entry));
+            }
+        }
+        let novel = observation(behaviour("write", "/srv/m/xx"), Traits::default());
+        assert_eq!(
+            baseline.explain(&novel, &Verdict::Novel).nearest[..2],
+            ["write /srv/m/x", "write /srv/m/y"]
+        );
     }
 
     proptest::proptest! {
