@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `/` | `host` |
 //! | a component that carries a container id (64 hex digits) | `container:` and its first 12 digits |
-//! | below `user.slice` | `session:root` or `session:user` |
+//! | below `user.slice` | `session:root` or `session:user`, by the login that `user-UID.slice` names |
 //! | the first `.service` or `.scope` from the root | `unit:NAME` |
 //! | anything else | `cgroup:PATH` |
 //!
@@ -43,18 +43,25 @@ pub fn workload_of(path: &str, uid: u32) -> Workload {
     if path.is_empty() || path == "/" {
         return Workload("host".to_owned());
     }
-    for (depth, component) in path.split('/').filter(|component| !component.is_empty()).enumerate() {
+    let mut components = path.split('/').filter(|component| !component.is_empty()).enumerate();
+    while let Some((depth, component)) = components.next() {
         if let Some(id) = container_id(component) {
             return Workload(format!("container:{}", &id[..CONTAINER_ID_DIGITS]));
         }
         if depth == 0 && component == "user.slice" {
-            return Workload(if uid == 0 { "session:root" } else { "session:user" }.to_owned());
+            // Whose login it is, not who a process has become since: sudo does not leave its session.
+            let login = components.next().and_then(|(_, slice)| login_uid(slice)).unwrap_or(uid);
+            return Workload(if login == 0 { "session:root" } else { "session:user" }.to_owned());
         }
         if UNIT_SUFFIXES.iter().any(|suffix| component.len() > suffix.len() && component.ends_with(suffix)) {
             return Workload(format!("unit:{component}"));
         }
     }
     Workload(format!("cgroup:{path}"))
+}
+
+fn login_uid(slice: &str) -> Option<u32> {
+    slice.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()
 }
 
 fn container_id(component: &str) -> Option<&str> {
@@ -129,6 +136,10 @@ mod tests {
         check("/init.scope", 0, "unit:init.scope");
         check("/user.slice/user-0.slice/session-3.scope", 0, "session:root");
         check("/user.slice/user-1000.slice/session-3.scope", 1000, "session:user");
+        check("/user.slice/user-1000.slice/session-3.scope", 0, "session:user");
+        check("/user.slice/user-0.slice/session-3.scope", 33, "session:root");
+        check("/user.slice", 0, "session:root");
+        check("/user.slice/other.slice", 7, "session:user");
         check("/system.slice/docker-ID.scope", 0, "container:0123456789ab");
         check("/docker/ID", 0, "container:0123456789ab");
         check(
