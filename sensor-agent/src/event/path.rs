@@ -8,7 +8,8 @@ use std::fmt;
 /// A path as escaped text, with what is known about how it was obtained.
 ///
 /// A path whose components nearest the root are missing (too deep, or a read failed) starts with a component
-/// that no file can have, so that it never reads as another path: `/\x00.../leaf`.
+/// that no file can have, so that it never reads as another path: `/\x00.../leaf`. The same goes for a path of more
+/// than a name in a mount that is attached nowhere: it begins at that mount, not at the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelPath {
     /// Escaped, absolute in the mount namespace.
@@ -29,7 +30,9 @@ impl KernelPath {
         let in_chroot = (section.reference.root_components != PathRef::ROOT_NOT_MET
             && below < components.len())
         .then(|| render(false, &components[components.len() - below..]));
-        Self { text: render(is_incomplete(flags), &components), flags, in_chroot }
+        // A memfd has no more than its name.
+        let is_rootless = if components.len() > 1 { is_rootless(flags) } else { is_incomplete(flags) };
+        Self { text: render(is_rootless, &components), flags, in_chroot }
     }
 
     /// A name from a caller, made absolute: `base` is where it starts, for an absolute one the task's root. Folds `.`,
@@ -51,10 +54,11 @@ impl KernelPath {
         }
         let folded = fold(base_components, root_len, given);
         let flags = name.reference.flags.union(base.reference.flags);
+        let is_rootless = is_rootless(flags);
         Self {
-            text: render(is_incomplete(flags), &folded),
+            text: render(is_rootless, &folded),
             flags,
-            in_chroot: (root_len > 0).then(|| render(is_incomplete(flags), &folded[root_len..])),
+            in_chroot: (root_len > 0).then(|| render(is_rootless, &folded[root_len..])),
         }
     }
 
@@ -102,7 +106,7 @@ pub fn absolute(root: &[u8], base: &[u8], name: &[u8]) -> String {
 #[must_use]
 pub fn root_first(section: PathSection<'_>) -> Vec<u8> {
     let components: Vec<&[u8]> = section.leaf_first().collect::<Vec<_>>().into_iter().rev().collect();
-    join(is_incomplete(section.reference.flags), &components)
+    join(is_rootless(section.reference.flags), &components)
 }
 
 /// The task's root, unescaped, as far as the first walk that met it tells.
@@ -161,6 +165,11 @@ const fn is_incomplete(flags: PathFlags) -> bool {
     flags.contains(PathFlags::TRUNCATED) || flags.contains(PathFlags::FAULT)
 }
 
+/// Whether a path does not begin at the root of a mount namespace.
+const fn is_rootless(flags: PathFlags) -> bool {
+    is_incomplete(flags) || flags.contains(PathFlags::NO_NAMESPACE)
+}
+
 /// Stands for components that are missing: NUL cannot be part of a name.
 const MISSING: &[u8] = b"\0...";
 
@@ -203,6 +212,14 @@ mod tests {
         let path = KernelPath::walked(section(b"passwd\0etc\0", PathFlags::TRUNCATED, PathRef::ROOT_NOT_MET));
         assert_eq!(path.text, r"/\x00.../etc/passwd");
         assert_eq!(path.flag_names().collect::<Vec<_>>(), ["truncated"]);
+    }
+
+    #[test]
+    fn a_path_in_a_detached_mount_never_reads_as_another() {
+        let detached = |bytes| section(bytes, PathFlags::NO_NAMESPACE, PathRef::ROOT_NOT_MET);
+        assert_eq!(KernelPath::walked(detached(b"bash\0bin\0usr\0")).text, r"/\x00.../usr/bin/bash");
+        assert_eq!(KernelPath::walked(detached(b"memfd:x\0")).text, "/memfd:x");
+        assert_eq!(KernelPath::joined(detached(b""), caller(b"etc/passwd")).text, r"/\x00.../etc/passwd");
     }
 
     #[test]
