@@ -147,7 +147,8 @@ impl Keeper {
         if gaps.is_empty() && self.pending.items.is_empty() && self.acked.is_none() {
             return Ok(false);
         }
-        let count = self.pending.head_count();
+        let is_short = self.health.degraded.is_some();
+        let count = self.pending.head_count(if is_short { COMMIT_BYTES_SHORT } else { COMMIT_BYTES_MAX });
         match store.commit(gaps.iter().chain(self.pending.items.range(..count)), self.acked) {
             Ok(_) => {
                 self.health.accepted_count += (gaps.len() + count) as u64;
@@ -292,11 +293,11 @@ impl Pending {
 impl Pending {
     /// How many of the oldest items one commit takes: what has waited for a disk to have room again must not need all
     /// the room at once.
-    fn head_count(&self) -> usize {
+    fn head_count(&self, bytes_max: u64) -> usize {
         let mut bytes = 0;
         let fits = |item: &&NewItem| {
             bytes += item.cost_bytes();
-            bytes <= COMMIT_BYTES_MAX
+            bytes <= bytes_max
         };
         self.items.iter().take_while(fits).count().max(self.items.len().min(1))
     }
@@ -310,6 +311,8 @@ impl Pending {
 const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of items in one commit, except that one item always fits.
 const COMMIT_BYTES_MAX: u64 = 128 * 1024;
+/// The same after a failure: small enough for the room that the log has kept on a disk without any other.
+const COMMIT_BYTES_SHORT: u64 = 32 * 1024;
 /// Losses are summed for so long before they become gaps.
 const GAP_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits between attempts to write a failing file: doubled from the first to the last.

@@ -94,6 +94,8 @@ impl Store {
             .pragma_update(None, "synchronous", "FULL")
             .and_then(|()| db.execute_batch(SCHEMA))
             .and_then(|()| db.execute("INSERT INTO state (epoch, last_seq) VALUES (?1, 0)", [epoch.0]));
+        // On a disk that has no room for it, the spool is made without.
+        let _has_reserve = db.execute_batch(RESERVE);
         drop(db);
         made.map_err(|error| fault(path, &error))?;
         super::file::rename_durably(&fresh, path).map_err(|error| unavailable(path, &error))
@@ -410,6 +412,16 @@ const SCHEMA_VERSION: i64 = 1;
 const LOG_PAGES_MAX: i64 = 64;
 /// What the log is cut to once it is folded, if one large commit has made it larger.
 const LOG_BYTES_MAX: i64 = LOG_PAGES_MAX * 4096;
+
+/// Leaves 512 KiB of free pages in the file: what is in the log can be folded into them when the disk has filled up.
+/// Two transactions, so that the pages are really written.
+const RESERVE: &str = "
+BEGIN;
+CREATE TABLE reserve (bytes BLOB);
+INSERT INTO reserve VALUES (zeroblob(524288));
+COMMIT;
+DROP TABLE reserve;
+";
 
 const SCHEMA: &str = "
 BEGIN;
