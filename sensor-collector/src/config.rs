@@ -177,6 +177,20 @@ mod tests {
 
     const GOOD: &str = "state_dir = \"/s\"\nlisten_grpc = \"127.0.0.1:0\"\nlisten_http = \"127.0.0.1:0\"\n";
 
+    #[test]
+    fn the_manual_lists_every_key_with_its_default() {
+        let manual = include_str!("../../docs/collector-config.md");
+        let address = "127.0.0.1:0".parse().unwrap();
+        let text = Config::text(Path::new("/s"), address, address);
+        let keys: Vec<_> = text.lines().filter_map(|line| line.split_once(" = ")).collect();
+        assert_eq!(keys.len(), 7);
+        for (key, value) in keys {
+            let default = if key.starts_with('#') { value } else { "required" };
+            let row = format!("| `{}` | {default} |", key.trim_start_matches("# "));
+            assert!(manual.contains(&row), "{row}");
+        }
+    }
+
     fn check_refused(extra: &str, expected: &str) {
         let error = Config::parse(&format!("{GOOD}{extra}"), Path::new("c.toml")).unwrap_err();
         assert_eq!(error.to_string(), expected);

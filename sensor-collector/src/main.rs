@@ -57,7 +57,7 @@ struct InitArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("SENSOR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -101,11 +101,16 @@ async fn run_init(args: InitArgs) -> anyhow::Result<()> {
         names: args.names,
     })
     .await?;
-    println!("configuration: {}", made.config.display());
-    println!("sensorctl configuration: {}", made.sensorctl.display());
-    println!("fleet: {fleet}");
-    println!("api token: {}", made.api_token);
-    println!("enrollment token: {}", made.enrollment_token);
+    let mut stdout = std::io::stdout().lock();
+    writeln!(
+        stdout,
+        "configuration: {}\nsensorctl configuration: {}\nfleet: {fleet}\napi token: {}\nenrollment token: {}",
+        made.config.display(),
+        made.sensorctl.display(),
+        made.api_token,
+        made.enrollment_token,
+    )
+    .context("printing what was made")?;
     Ok(())
 }
 
