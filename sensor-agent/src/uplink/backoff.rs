@@ -7,6 +7,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Backoff {
     last: Option<Duration>,
+    /// All waits since the last success: how long the peer has been away, without the attempts themselves.
+    waited: Duration,
     random: u64,
 }
 
@@ -14,24 +16,27 @@ impl Backoff {
     /// Starts at the shortest wait; equal seeds give equal waits.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
-        Self { last: None, random: seed }
+        Self { last: None, waited: Duration::ZERO, random: seed }
     }
 
     /// The wait after one more failure: the first is between [`FIRST_MIN`] and [`FIRST_MAX`], later ones between
-    /// [`FIRST_MAX`] and three times the one before, at most [`WAIT_MAX`].
+    /// [`FIRST_MAX`] and three times the one before, at most [`WAIT_MAX`] and at most half of what was waited so
+    /// far: a peer that was away for a minute is met again within half a minute, not after five.
     pub fn next_wait(&mut self) -> Duration {
         let (low, high) = match self.last {
             None => (FIRST_MIN, FIRST_MAX),
-            Some(last) => (FIRST_MAX, (last * 3).clamp(FIRST_MAX, WAIT_MAX)),
+            Some(last) => (FIRST_MAX, (last * 3).min(self.waited / 2).clamp(FIRST_MAX, WAIT_MAX)),
         };
         let wait = self.between(low, high);
         self.last = Some(wait);
+        self.waited += wait;
         wait
     }
 
     /// Forgets the failures: the connection has proved to work.
     pub const fn reset(&mut self) {
         self.last = None;
+        self.waited = Duration::ZERO;
     }
 
     /// A wait that a peer has asked for, bounded, and spread by a quarter so that its agents do not return in step.
@@ -80,6 +85,20 @@ mod tests {
             }
             backoff.reset();
             assert!(backoff.next_wait() <= FIRST_MAX);
+        }
+    }
+
+    #[test]
+    fn a_wait_is_at_most_half_of_the_time_away_and_reaches_the_longest() {
+        for seed in 0..200 {
+            let mut backoff = Backoff::new(seed);
+            let mut away = backoff.next_wait();
+            for _ in 0..200 {
+                let wait = backoff.next_wait();
+                assert!(wait <= (away / 2).max(FIRST_MAX), "{wait:?} after {away:?}");
+                away += wait;
+            }
+            assert!(away > WAIT_MAX * 10, "waits must grow: {away:?}");
         }
     }
 
