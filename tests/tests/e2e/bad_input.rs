@@ -144,6 +144,8 @@ fn a_full_disk_degrades_and_recovers() -> Result<()> {
     // The error is the point: it says that the disk is full now.
     let full = std::io::copy(&mut std::io::repeat(0), &mut file);
     assert!(full.is_err(), "the small disk must fill up");
+    // An open file would keep the room when its name goes.
+    drop(file);
     wait_for("the agent to say that it is degraded", LIMIT, || {
         let agents = fleet.sensorctl_json(&["agents", "list"])?.to_string();
         Ok((agents.contains("degraded") && agents.contains("full")).then_some(()))
