@@ -137,7 +137,7 @@ pub struct Exec {
     pub filename: String,
     /// The task's root directory, escaped: `/` unless it is in a chroot.
     pub root: String,
-    /// `filename` made absolute in the mount namespace and folded: names the script when [`Exec::is_script`].
+    /// `filename` made absolute in the mount namespace: names the script when [`Exec::is_script`].
     pub filename_absolute: String,
     /// As given on the script's first line, escaped; empty for a binary.
     pub interpreter: String,

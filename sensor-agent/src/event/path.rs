@@ -92,14 +92,30 @@ impl fmt::Display for KernelPath {
     }
 }
 
-/// `name` made absolute and folded: below `base` when it is relative, else below `root`, the task's root, and never
-/// above that. All are unescaped bytes, `root` and `base` absolute in the mount namespace.
+/// `name` made absolute: below `base` when it is relative, else below `root`, the task's root, and never above that.
+/// All are unescaped bytes, `root` and `base` absolute in the mount namespace.
+///
+/// Only the kernel knows where a `..` behind a name leads, for the name may be a symbolic link: it stays in the text,
+/// as a component that no file can have, so that the path never reads as another.
 #[must_use]
 pub fn absolute(root: &[u8], base: &[u8], name: &[u8]) -> String {
     let root: Vec<&[u8]> = split(root).collect();
     let start = if name.starts_with(b"/") { root.clone() } else { split(base).collect() };
     let root_len = if start.starts_with(&root) { root.len() } else { 0 };
-    render(false, &fold(start, root_len, name))
+    let mut components = start;
+    let mut is_exact = true;
+    for component in split(name) {
+        match component {
+            b"." => {}
+            b".." if is_exact => components.truncate(root_len.max(components.len().saturating_sub(1))),
+            b".." => components.push(UP),
+            other => {
+                is_exact = false;
+                components.push(other);
+            }
+        }
+    }
+    render(false, &components)
 }
 
 /// A walked path root first, unescaped; like the text, one that is incomplete never reads as another.
@@ -172,6 +188,8 @@ const fn is_rootless(flags: PathFlags) -> bool {
 
 /// Stands for components that are missing: NUL cannot be part of a name.
 const MISSING: &[u8] = b"\0...";
+/// Stands for a `..` that only the kernel could follow.
+const UP: &[u8] = b"\0..";
 
 const FLAG_NAMES: [(PathFlags, &str); 5] = [
     (PathFlags::TRUNCATED, "truncated"),
@@ -290,6 +308,11 @@ mod tests {
         check("/", "/srv", "/usr/bin/x", "/usr/bin/x");
         check("/tmp/jail", "/tmp/jail/srv", "/usr/bin/x", "/tmp/jail/usr/bin/x");
         check("/tmp/jail", "/tmp/jail/srv", "../../../../usr/bin/x", "/tmp/jail/usr/bin/x");
+        // What lies behind a name may be a link to anywhere.
+        check("/", "/srv", "/tmp/l/../../srv/run.sh", r"/tmp/l/\x00../\x00../srv/run.sh");
+        check("/", "/srv", ".././lib//./x/", "/lib/x");
+        let text = absolute(b"/", b"/srv", b"l/../run.sh");
+        assert_eq!(sensor_baseline::PathText::parse(&text).unwrap().as_str(), text, "a baseline can list it");
         // A process that kept a directory outside.
         check("/tmp/jail", "/srv", "../usr/bin/x", "/usr/bin/x");
     }
