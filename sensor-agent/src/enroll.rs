@@ -86,9 +86,18 @@ pub fn enroll(args: EnrollArgs) -> anyhow::Result<ExitCode> {
         ca_pem: response.ca_pem,
     };
     identity.validity().context("the collector's answer")?;
+    if Identity::load(&folder).is_ok_and(|former| !is_same_fleet(&former, &identity)) {
+        // The new fleet may have no baseline, and then nothing would replace the former one's.
+        state.forget_baseline()?;
+    }
     identity.store(&folder)?;
     println!("enrolled agent={} fleet={}", identity.facts.agent_id, identity.facts.fleet);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether both are of one fleet of one collector: two collectors may each have a fleet of that name.
+fn is_same_fleet(one: &Identity, other: &Identity) -> bool {
+    one.facts.fleet == other.facts.fleet && one.ca_pem == other.ca_pem
 }
 
 async fn exchange(

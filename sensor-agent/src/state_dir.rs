@@ -79,6 +79,24 @@ impl StateDir {
     }
 }
 
+impl StateDir {
+    /// Removes the last good baseline: it belongs to a fleet that this host has left.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn forget_baseline(&self) -> anyhow::Result<()> {
+        for path in [self.baseline(), self.baseline_meta()] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| path.display().to_string());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Creates a folder that only its owner may enter, or closes the one that is there.
 ///
 /// # Errors
@@ -150,6 +168,18 @@ mod tests {
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&path.join("lock")), 0o600);
         assert_eq!(mode(&path.join("key")), 0o600);
+    }
+
+    #[test]
+    fn a_baseline_is_forgotten_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        state.forget_baseline().expect("there is none");
+        for path in [state.baseline(), state.baseline_meta(), state.spool()] {
+            fs::write(path, "x").unwrap();
+        }
+        state.forget_baseline().unwrap();
+        assert!(!state.baseline().exists() && !state.baseline_meta().exists() && state.spool().exists());
     }
 
     #[test]
