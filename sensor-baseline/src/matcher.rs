@@ -324,4 +324,36 @@ mod tests {
         let template = format!("/{}b", "a*".repeat(60));
         assert!(!matches(&template, &format!("/{}", "a".repeat(255))));
     }
+
+    /// Whether a segment's template holds a name, by trying every length for every star.
+    fn holds_slowly(template: &str, name: &str) -> bool {
+        let Some(first) = template.chars().next() else { return name.is_empty() };
+        if first == '*' {
+            let mut ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+            return ends.any(|at| holds_slowly(&template[1..], &name[at..]));
+        }
+        if let Some(class) = super::Class::ALL.into_iter().find(|class| template.starts_with(class.name())) {
+            let rest = &template[class.name().len()..];
+            return class.match_len(name).is_some_and(|len| holds_slowly(rest, &name[len..]));
+        }
+        name.strip_prefix(first).is_some_and(|rest| holds_slowly(&template[first.len_utf8()..], rest))
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_template_holds_what_trying_everything_finds(
+            template in proptest::collection::vec("(a|1|é|-|\\*|<num>|<hex2>){0,5}", 1..4),
+            name in proptest::collection::vec("[a1é-]{0,8}", 1..4),
+        ) {
+            let path = format!("/{}", name.join("/"));
+            let Ok(template_path) = PathText::parse(&format!("/{}", template.join("/"))) else { return Ok(()) };
+            let slowly = template.len() == name.len()
+                && template.iter().zip(&name).all(|(template, name)| holds_slowly(template, name));
+            let held = PathMatcher::new(&template_path).matches(&path);
+            // A template whose end is `/**` is not this test's matter.
+            if !template_path.as_str().ends_with("/**") {
+                proptest::prop_assert_eq!(held, slowly, "{} {}", template_path, path);
+            }
+        }
+    }
 }

@@ -350,4 +350,19 @@ mod tests {
             assert!(error.contains(message), "{text}: {error}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_is_written_as_it_is_read(
+            action in proptest::sample::select(Action::ALL.to_vec()),
+            path in "(/([a-z.*<>~ -]|\\\\x[0-9a-f]{2}|<num>|<hex2>|<tmp6>|\\*\\*| -> ){0,6}){1,3}",
+            endpoint in "tcp (::ffff:|::|fe80::)?([0-9]{1,3}\\.0\\.0\\.0)?(/[0-9]{1,3})? ?(ephemeral|[0-9]{1,5}(-[0-9]{1,5})?)",
+        ) {
+            let text = if matches!(action, Action::Connect | Action::Listen) { &endpoint } else { &path };
+            if let Ok(pattern) = Pattern::parse(action, text) {
+                let written = pattern.to_string();
+                proptest::prop_assert_eq!(Pattern::parse(action, &written), Ok(pattern), "{}: {}", text, written);
+            }
+        }
+    }
 }

@@ -304,6 +304,16 @@ mod tests {
         }
 
         #[test]
+        fn what_is_executed_and_reached_is_named_in_full(made in crate::testing::observations()) {
+            for one in &made {
+                let made = template(one);
+                if !matches!(made.action, crate::Action::Write | crate::Action::Delete | crate::Action::Rename) {
+                    proptest::prop_assert_eq!(&made, &one.behaviour);
+                }
+            }
+        }
+
+        #[test]
         fn a_template_holds_what_it_was_made_of(path in "(/tmp|/objects)?(/[a-fA-F0-9tmp_.<*\\\\ -]{1,40}){1,4}", ephemeral: bool) {
             let clean: String = path.split('/').skip(1)
                 .map(|name| format!("/n{}", crate::text::escape(name.as_bytes()))).collect();
