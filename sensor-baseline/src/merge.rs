@@ -138,8 +138,9 @@ impl Candidate {
 
 impl Notes for Candidate {
     fn header(&self) -> Vec<String> {
-        let hosts = self.host_count;
-        let mut lines = vec![format!("Candidate for fleet {}: what {hosts} hosts learned.", self.fleet)];
+        let hosts =
+            if self.host_count == 1 { "1 host".to_owned() } else { format!("{} hosts", self.host_count) };
+        let mut lines = vec![format!("Candidate for fleet {}: what {hosts} learned.", self.fleet)];
         match self.current.as_ref().and_then(|current| current.version) {
             Some(version) => lines.push(format!("Workloads of version {version} stand as they are there.")),
             None => lines.push("Pushing it arms every workload below.".to_owned()),
@@ -213,6 +214,7 @@ mod tests {
             .push((Behaviour { workload: crate::Workload("evil".to_owned()), ..odd }, Seen::once(UnixNs(1))));
         let candidate = merge("web", &[hostile]);
         assert_eq!((candidate.refused_count(), candidate.baseline().entry_count()), (1, 1));
+        assert!(candidate.to_yaml().starts_with("# Candidate for fleet web: what 1 host learned.\n"));
         assert!(candidate.to_yaml().contains("# Left out: 1 behaviours"));
         assert_eq!(Baseline::parse(&candidate.to_yaml()).unwrap(), candidate.baseline());
     }
