@@ -47,6 +47,11 @@ impl Scalar {
         }
     }
 
+    /// Whether nothing stands here, or YAML's `null`.
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self.kind(), Kind::Nothing)
+    }
+
     /// The text, unless YAML reads it as something else.
     pub(super) fn into_text(self, expected: &str) -> Result<(String, Place), ParseError> {
         match self.kind() {

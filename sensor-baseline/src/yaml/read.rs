@@ -148,6 +148,11 @@ impl Reader<'_> {
         action: Action,
     ) -> Result<(), ParseError> {
         let start = self.nodes.next()?;
+        // What a person leaves who takes the last entry away. A subject or workload without anything stays an error:
+        // there, more than entries may be missing.
+        if matches!(&start, Node::Scalar(scalar) if scalar.is_nothing()) {
+            return Ok(());
+        }
         if !matches!(start, Node::List(_)) {
             return Err(start.unexpected(&format!("a list of {action} entries ([] for none)")));
         }

@@ -94,7 +94,7 @@ fn mistakes_in_entries_are_named_with_their_place() {
     check_rules("exce: [/bin/sh]", &format!("5:7 expected {actions}, found \"exce\""));
     for (rules, expected) in [
         ("exec: /bin/sh", "5:13 expected a list of exec entries ([] for none), found \"/bin/sh\""),
-        ("exec:", "5:11 expected a list of exec entries ([] for none), found nothing"),
+        ("exec: {}", "5:13 expected a list of exec entries ([] for none), found a map"),
         ("exec: [bin/sh]", "5:14 expected an absolute path, found \"bin/sh\""),
         ("exec:\n        - /bin/sh\n        - bin/sh", "7:11 expected an absolute path, found \"bin/sh\""),
         ("exec: [{a: b}]", "5:14 expected an absolute path, found a map"),
@@ -126,6 +126,17 @@ fn mistakes_in_entries_are_named_with_their_place() {
         ("write: [*a]", "5:15 expected YAML, found while parsing node, found unknown anchor"),
     ] {
         check_rules(rules, expected);
+    }
+}
+
+#[test]
+fn an_action_whose_last_entry_was_taken_away_has_none() {
+    let text = |rules: &str| format!("fleet: web\nworkloads:\n  host:\n    /bin/x:\n      {rules}\n");
+    for rules in
+        ["exec:\n      write: [/a]", "write: [/a]\n      exec: ~", "deny:\n        exec:\n      write: [/a]"]
+    {
+        let parsed = Baseline::parse(&text(rules)).unwrap();
+        assert_eq!(parsed, Baseline::parse(&text("write: [/a]")).unwrap(), "{rules}");
     }
 }
 
