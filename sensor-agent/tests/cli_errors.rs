@@ -1,9 +1,9 @@
 //! Bad input on the command line: the message names what is wrong. It may call the agent's executable only, and
-//! needs no permission.
+//! needs no permission but for the last test.
 
 mod cli_support;
 
-use cli_support::run;
+use cli_support::{is_installed, is_permitted, run};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -95,4 +95,25 @@ fn without_privilege_the_missing_capability_is_named() {
     }
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("missing capability CAP_"), "{stderr}");
+}
+
+#[test]
+fn another_pid_namespace_is_refused_with_the_way_out() {
+    if !is_permitted() || !is_installed("unshare") {
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args([
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        env!("CARGO_BIN_EXE_sensor-agent"),
+        "watch",
+        "--for",
+        "1s",
+    ]);
+    let output = command.output().expect("unshare starts");
+    let stderr = String::from_utf8(output.stderr).expect("messages are text");
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("pid:[") && stderr.contains("--pid=host"), "{stderr}");
 }

@@ -12,7 +12,7 @@ pub use fleet::{Agent, Fleet};
 pub use host::{NetworkNamespace, Workload, cgroup2_mount};
 pub use process::{Kept, output, run, wait_for};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Folder of the built binaries: the one this executable lies in, or its parent for a test executable. Builds
@@ -43,8 +43,12 @@ pub fn why_not_live() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("needs root to load kernel programs".to_owned());
     }
-    if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Some("the kernel has no BTF".to_owned());
+    }
+    // `PROC_PID_INIT_INO`: the agent refuses to run anywhere else.
+    if !std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new("pid:[4026531836]")) {
+        return Some("not in the host's pid namespace".to_owned());
     }
     None
 }

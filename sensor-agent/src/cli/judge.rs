@@ -82,10 +82,7 @@ pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
     }
     let was_seen = pipeline.has_scope_started();
     if !was_seen {
-        say!(
-            "sensor-agent: the command's start was not seen, so nothing of it was: the agent must run in the \
-             initial pid namespace"
-        );
+        say!("sensor-agent: the command's start was not seen, so nothing of it was");
     }
     let has_failed = match ended.status {
         Some(status) if status.success() => false,

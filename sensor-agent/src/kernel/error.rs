@@ -15,6 +15,15 @@ pub enum KernelError {
         /// The effective set, as in /proc/self/status.
         effective: u64,
     },
+    /// The agent would mistake one process for another.
+    #[error(
+        "the agent runs in the pid namespace {found}, not in the host's: start it on the host, or its container with \
+         the host's pid namespace (--pid=host, hostPID)"
+    )]
+    PidNamespace {
+        /// What /proc/self/ns/pid leads to.
+        found: String,
+    },
     /// The kernel does not describe its types.
     #[error("no BTF: cannot read {path}: {source}; the kernel must be built with CONFIG_DEBUG_INFO_BTF=y")]
     NoBtf {

@@ -32,9 +32,10 @@ pub(super) struct Loaded {
 /// Loads and attaches.
 ///
 /// # Errors
-/// When a capability, BTF, a required field or a required hook is missing, or the kernel refuses the object.
+/// When a capability, the host's pid namespace, BTF, a required field or a required hook is missing, or the kernel refuses the object.
 pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
     super::capability::check()?;
+    super::pid_namespace::check()?;
     let path = options.btf_path.as_deref().unwrap_or(Path::new(BTF_PATH));
     let bytes = std::fs::read(path).map_err(|source| KernelError::NoBtf { path: path.to_owned(), source })?;
     let btf =

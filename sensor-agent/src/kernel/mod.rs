@@ -7,6 +7,7 @@ mod counters;
 mod error;
 mod fields;
 mod load;
+mod pid_namespace;
 mod probes;
 mod report;
 mod rings;

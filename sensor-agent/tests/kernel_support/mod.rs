@@ -34,13 +34,17 @@ impl Capture {
     pub(crate) fn start_with(options: &KernelOptions) -> Option<Self> {
         match Kernel::load(options) {
             Ok(kernel) => Some(Self { kernel, records: Vec::new() }),
-            Err(error @ (KernelError::Capability { .. } | KernelError::NoBtf { .. })) => {
-                eprintln!("skipped: {error}");
+            Err(
+                error @ (KernelError::Capability { .. }
+                | KernelError::NoBtf { .. }
+                | KernelError::PidNamespace { .. }),
+            ) => {
+                println!("skipped: {error}");
                 None
             }
             // A container or a locked-down kernel may refuse although the capabilities are there.
             Err(error) if error.to_string().contains("Operation not permitted") => {
-                eprintln!("skipped: {error}");
+                println!("skipped: {error}");
                 None
             }
             Err(error) => panic!("{error}"),
