@@ -25,7 +25,8 @@ fn family(of: IpAddr) -> Family {
     if of.is_ipv4() { Family::INET } else { Family::INET6 }
 }
 
-/// Connect and result records of connects to a port, the result found by its socket.
+/// Connect and result records of connects to a port, the result found by its socket. The kernel gives a freed
+/// socket's address to the next one, so a result belongs to the port as well.
 fn connects(capture: &Capture, pid: u32, port: u16) -> Vec<(SocketBody, SocketBody)> {
     let begun = capture.all(|header, body| match body {
         RecordBody::Connect(socket) if header.pid == pid && socket.destination_port == port => Some(*socket),
@@ -35,7 +36,11 @@ fn connects(capture: &Capture, pid: u32, port: u16) -> Vec<(SocketBody, SocketBo
         .into_iter()
         .map(|socket| {
             let results = capture.all(|_, body| match body {
-                RecordBody::ConnectResult(result) if result.socket == socket.socket => Some(*result),
+                RecordBody::ConnectResult(result)
+                    if result.socket == socket.socket && result.destination_port == port =>
+                {
+                    Some(*result)
+                }
                 _ => None,
             });
             assert_eq!(results.len(), 1, "one result for {socket:?}");
