@@ -119,11 +119,12 @@ fn run_parts(
             result
         })
         .context("starting the drain thread")?;
-    println!("sensor-agent running agent={agent} hooks={hooks}");
-    std::io::stdout().flush().context("writing to standard output")?;
     let served: anyhow::Result<()> = runtime.block_on(async {
         let mut sigint = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
         let mut sigterm = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+        // Only now: whoever reads the line may end the agent at once, and is to find its files closed.
+        println!("sensor-agent running agent={agent} hooks={hooks}");
+        std::io::stdout().flush().context("writing to standard output")?;
         let uplink = tokio::spawn(Uplink::run(uplink, ended));
         tokio::select! {
             _ = sigint.recv() => {}

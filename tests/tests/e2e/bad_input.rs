@@ -120,9 +120,11 @@ fn a_damaged_spool_is_set_aside_and_declared() -> Result<()> {
         let gaps = fleet.sensorctl(&["gaps", "list", "--json"])?;
         Ok(gaps.contains("spool_damaged").then_some(()))
     })?;
-    let set_aside = std::fs::read_dir(agent.state())?.filter_map(Result::ok);
-    let set_aside =
-        set_aside.filter(|entry| entry.file_name().to_string_lossy().starts_with("spool.db.damaged"));
+    let names = std::fs::read_dir(agent.state())?.filter_map(Result::ok).map(|entry| entry.file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    // With it go the journals that it had, if any.
+    let is_database = |name: &String| !name.ends_with("-wal") && !name.ends_with("-shm");
+    let set_aside = names.filter(|name| name.starts_with("spool.db.damaged")).filter(is_database);
     assert_eq!(set_aside.count(), 1, "the damaged file is kept for a person to look at");
     Ok(())
 }
