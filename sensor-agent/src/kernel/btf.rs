@@ -1,7 +1,8 @@
 //! A reader of BTF, the kernel's description of its own types: where is a member, how many parameters has a
 //! function. Not a writer, and not a general type model. It may call the standard library only.
 //!
-//! Total: any bytes give an answer or an error, never a panic and never an endless walk. Layout as in
+//! Total: any bytes give an answer or an error, never a panic and never an endless walk (fuzzed: `fuzz/`). Public for
+//! the fuzzer and for tests only. Layout as in
 //! `Documentation/bpf/btf.rst`:
 //!
 //! ```text
@@ -9,13 +10,29 @@
 //! type = name_off u32 | info u32: vlen 0..16, kind 24..29, kind_flag 31 | size or type u32 | kind's own part
 //! ```
 
+mod functions;
+
+pub use functions::Parameter;
+
 use std::collections::HashMap;
 
 /// Nested anonymous members, and modifiers before a type, that are followed: more than any compiler emits.
 const DEPTH_MAX: usize = 32;
 
+/// Members that one look-up goes over. The widest path of ours, in `task_struct`, needs a thousandth of it; types
+/// that hold themselves twice would need 2^[`DEPTH_MAX`].
+const STEPS_MAX: usize = 1 << 18;
+
 const MAGIC: u16 = 0xeb9f;
 const HEADER_BYTES: usize = 24;
+/// What every type starts with: name, info, size or type.
+const TYPE_BYTES: usize = 12;
+/// A member: name, type, offset in bits.
+const MEMBER_BYTES: usize = 12;
+/// A parameter: name, type.
+const PARAMETER_BYTES: usize = 8;
+/// `enum btf_func_linkage`: static and global functions are there; extern ones are only mentioned.
+const LINKAGE_EXTERN: usize = 2;
 
 const KIND_INT: u32 = 1;
 const KIND_PTR: u32 = 2;
@@ -62,13 +79,15 @@ pub enum BtfError {
 }
 
 /// Parsed BTF: an index over its bytes.
-pub(super) struct Btf {
+pub struct Btf {
     bytes: Vec<u8>,
     /// Where each type starts; index 0 is `void`.
     types: Vec<usize>,
     strings: std::ops::Range<usize>,
     structs: HashMap<Vec<u8>, Vec<u32>>,
     typedefs: HashMap<Vec<u8>, u32>,
+    /// Functions in the order of the types. Not by name: a kernel has 60 000, and a few dozen are asked for.
+    functions: Vec<u32>,
 }
 
 /// The three words every type starts with.
@@ -102,8 +121,10 @@ impl Type {
         Some(match self.kind() {
             KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
             KIND_ARRAY => 12,
-            KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => self.vlen() * 12,
-            KIND_ENUM | KIND_FUNC_PROTO => self.vlen() * 8,
+            KIND_STRUCT | KIND_UNION => self.vlen() * MEMBER_BYTES,
+            KIND_DATASEC | KIND_ENUM64 => self.vlen() * 12,
+            KIND_FUNC_PROTO => self.vlen() * PARAMETER_BYTES,
+            KIND_ENUM => self.vlen() * 8,
             KIND_PTR | KIND_FWD | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_FUNC
             | KIND_FLOAT | KIND_TYPE_TAG => 0,
             _ => return None,
@@ -116,7 +137,7 @@ impl Btf {
     ///
     /// # Errors
     /// When the bytes are short, of the wrong byte order, or hold a kind of type this reader does not know.
-    pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
         let short = |needed: usize| BtfError::Short { needed, found: bytes.len() };
         let magic = read_u16(&bytes, 0).ok_or_else(|| short(HEADER_BYTES))?;
         if magic != MAGIC {
@@ -139,6 +160,7 @@ impl Btf {
             strings,
             structs: HashMap::new(),
             typedefs: HashMap::new(),
+            functions: Vec::new(),
         };
         btf.index(types)?;
         Ok(btf)
@@ -149,18 +171,25 @@ impl Btf {
         while at < range.end {
             let id = u32::try_from(self.types.len()).unwrap_or(u32::MAX);
             let found = self.bytes.len();
-            let Some(kind) = self.type_at(at) else { return Err(BtfError::Short { needed: at + 12, found }) };
+            let Some(kind) = self.type_at(at) else {
+                return Err(BtfError::Short { needed: at + TYPE_BYTES, found });
+            };
             let Some(tail) = kind.tail_bytes() else { return Err(BtfError::Kind { id, kind: kind.kind() }) };
-            let end = at + 12 + tail;
+            let end = at + TYPE_BYTES + tail;
             if end > range.end {
                 return Err(BtfError::Short { needed: end, found: range.end });
             }
             self.types.push(at);
             let name = self.string(kind.name).to_vec();
-            if !name.is_empty() && kind.is_composite() {
-                self.structs.entry(name).or_default().push(id);
-            } else if kind.kind() == KIND_TYPEDEF {
-                self.typedefs.entry(name).or_insert(id);
+            match kind.kind() {
+                KIND_STRUCT | KIND_UNION if !name.is_empty() => {
+                    self.structs.entry(name).or_default().push(id);
+                }
+                KIND_TYPEDEF => {
+                    self.typedefs.entry(name).or_insert(id);
+                }
+                KIND_FUNC if kind.vlen() != LINKAGE_EXTERN => self.functions.push(id),
+                _ => {}
             }
             at = end;
         }
@@ -169,33 +198,31 @@ impl Btf {
 
     /// Byte offset of `struct.member[.member]...`, looking into anonymous structs and unions; a member may be an
     /// array element, `member[3]`. `None` when there is no such member, or it does not start at a byte.
-    pub(super) fn member_offset(&self, path: &str) -> Option<u32> {
+    #[must_use]
+    pub fn member_offset(&self, path: &str) -> Option<u32> {
         let bits = self.member_bits(path)?;
         bits.is_multiple_of(8).then_some(bits / 8)
     }
 
     /// As [`Self::member_offset`], in bits: for a bit field.
-    pub(super) fn member_bits(&self, path: &str) -> Option<u32> {
+    #[must_use]
+    pub fn member_bits(&self, path: &str) -> Option<u32> {
         let (name, members) = path.split_once('.')?;
         let candidates = self.structs.get(name.as_bytes())?;
+        let mut steps = STEPS_MAX;
         // A kernel can hold several types of one name: the first that has the member is meant.
-        candidates.iter().find_map(|id| self.walk(*id, members))
+        candidates.iter().find_map(|id| self.walk(*id, members, &mut steps))
     }
 
-    /// Number of parameters of the function that the typedef `name` points to (`btf_trace_*`).
-    pub(super) fn typedef_parameters(&self, name: &str) -> Option<usize> {
-        let mut kind = self.get(*self.typedefs.get(name.as_bytes())?)?;
-        for _ in 0..DEPTH_MAX {
-            match kind.kind() {
-                KIND_FUNC_PROTO => return Some(kind.vlen()),
-                KIND_TYPEDEF | KIND_PTR | KIND_CONST => kind = self.get(kind.size_or_type)?,
-                _ => return None,
-            }
-        }
-        None
+    /// Bytes of the struct or union `name`. `None` when there is none, or several of different sizes.
+    #[must_use]
+    pub fn struct_size(&self, name: &str) -> Option<u32> {
+        let (first, others) = self.structs.get(name.as_bytes())?.split_first()?;
+        let size = self.get(*first)?.size_or_type;
+        others.iter().all(|id| self.get(*id).is_some_and(|other| other.size_or_type == size)).then_some(size)
     }
 
-    fn walk(&self, id: u32, members: &str) -> Option<u32> {
+    fn walk(&self, id: u32, members: &str, steps: &mut usize) -> Option<u32> {
         let mut id = id;
         let mut offset = 0u32;
         for member in members.split('.') {
@@ -203,7 +230,7 @@ impl Btf {
                 Some((name, index)) => (name, Some(index.strip_suffix(']')?.parse::<u32>().ok()?)),
                 None => (member, None),
             };
-            let (at, member_type) = self.find_member(id, name.as_bytes(), 0)?;
+            let (at, member_type) = self.find_member(id, name.as_bytes(), 0, steps)?;
             offset = offset.checked_add(at)?;
             id = member_type;
             if let Some(index) = index {
@@ -216,13 +243,14 @@ impl Btf {
     }
 
     /// Offset in bits and type of a member, by name, in this type or in an anonymous member of it.
-    fn find_member(&self, id: u32, name: &[u8], depth: usize) -> Option<(u32, u32)> {
+    fn find_member(&self, id: u32, name: &[u8], depth: usize, steps: &mut usize) -> Option<(u32, u32)> {
         let composite = self.resolve(id)?;
         if depth > DEPTH_MAX || !composite.is_composite() {
             return None;
         }
         for index in 0..composite.vlen() {
-            let at = composite.at + 12 + index * 12;
+            *steps = steps.checked_sub(1)?;
+            let at = composite.at + TYPE_BYTES + index * MEMBER_BYTES;
             let (member_name, member_type, bits) =
                 (self.u32_at(at)?, self.u32_at(at + 4)?, self.u32_at(at + 8)?);
             // With bit fields about, the upper byte is the member's width.
@@ -231,7 +259,7 @@ impl Btf {
                 return Some((bit_offset, member_type));
             }
             if self.string(member_name).is_empty()
-                && let Some((inner, inner_type)) = self.find_member(member_type, name, depth + 1)
+                && let Some((inner, inner_type)) = self.find_member(member_type, name, depth + 1, steps)
             {
                 return Some((bit_offset.checked_add(inner)?, inner_type));
             }
@@ -245,7 +273,7 @@ impl Btf {
         if array.kind() != KIND_ARRAY {
             return None;
         }
-        let element = self.u32_at(array.at + 12)?;
+        let element = self.u32_at(array.at + TYPE_BYTES)?;
         Some((element, self.size(element)?))
     }
 
@@ -294,10 +322,21 @@ impl Btf {
         read_u32(&self.bytes, at)
     }
 
+    /// Whether the string at an offset is this one.
+    fn string_is(&self, offset: u32, expected: &[u8]) -> bool {
+        self.strings_from(offset)
+            .strip_prefix(expected)
+            .is_some_and(|rest| rest.first().is_none_or(|end| *end == 0))
+    }
+
+    /// The bytes from an offset of the strings to their end; empty when there are none.
+    fn strings_from(&self, offset: u32) -> &[u8] {
+        self.bytes[self.strings.clone()].get(offset as usize..).unwrap_or_default()
+    }
+
     /// The string at an offset; empty when there is none.
     fn string(&self, offset: u32) -> &[u8] {
-        let strings = &self.bytes[self.strings.clone()];
-        let rest = strings.get(offset as usize..).unwrap_or_default();
+        let rest = self.strings_from(offset);
         &rest[..rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len())]
     }
 }

@@ -1,7 +1,8 @@
 //! Tests of the BTF reader: on BTF made here, on damaged BTF, and on the running kernel's. Not of the fields table.
 
 use super::{
-    Btf, BtfError, KIND_ARRAY, KIND_FUNC_PROTO, KIND_INT, KIND_PTR, KIND_STRUCT, KIND_TYPEDEF, KIND_UNION,
+    Btf, BtfError, KIND_ARRAY, KIND_CONST, KIND_FUNC, KIND_FUNC_PROTO, KIND_INT, KIND_PTR, KIND_STRUCT,
+    KIND_TYPEDEF, KIND_UNION, LINKAGE_EXTERN, Parameter,
 };
 use proptest::prelude::{Strategy, any, prop};
 use proptest::{prop_assert, proptest};
@@ -126,6 +127,85 @@ fn parameters_of_a_function_type_are_counted() {
     assert_eq!(btf.typedef_parameters("missing"), None);
 }
 
+/// `long f(const struct outer *object, struct outer **objects, inner_t value, void *)` under several names.
+fn functions() -> Btf {
+    let mut builder = Builder::new();
+    let int = builder.add("int", KIND_INT, 0, 4, &[0x0100_0020]);
+    let outer = builder.composite("outer", KIND_STRUCT, &[("x", int, 0)]);
+    let constant = builder.add("", KIND_CONST, 0, outer, &[]);
+    let object = builder.add("", KIND_PTR, 0, constant, &[]);
+    let pointer = builder.add("", KIND_PTR, 0, outer, &[]);
+    let objects = builder.add("", KIND_PTR, 0, pointer, &[]);
+    let value = builder.add("inner_t", KIND_TYPEDEF, 0, outer, &[]);
+    let void = builder.add("", KIND_PTR, 0, 0, &[]);
+    let names = ["object", "objects", "value"].map(|name| builder.name(name));
+    let prototype = &[names[0], object, names[1], objects, names[2], value, 0, void];
+    let four = builder.add("", KIND_FUNC_PROTO, 4, int, prototype);
+    let same = builder.add("", KIND_FUNC_PROTO, 4, int, prototype);
+    let one = builder.add("", KIND_FUNC_PROTO, 1, int, &[names[0], object]);
+    for (name, linkage, prototype) in [
+        ("static_one", 0, one),
+        ("global_four", 1, four),
+        ("twice_the_same", 0, four),
+        ("twice_the_same", 0, same),
+        ("twice_different", 0, four),
+        ("twice_different", 0, one),
+        ("mentioned", LINKAGE_EXTERN as u32, one),
+        ("broken", 0, outer),
+    ] {
+        builder.add(name, KIND_FUNC, linkage, prototype, &[]);
+    }
+    Btf::parse(builder.build()).expect("the functions are BTF")
+}
+
+#[test]
+fn parameters_have_names_and_base_types() {
+    let expected =
+        [("object", "outer", 1), ("objects", "outer", 2), ("value", "inner_t", 0), ("", "void", 1)];
+    let expected = expected.map(|(name, type_name, pointers)| Parameter {
+        name: name.to_owned(),
+        type_name: type_name.to_owned(),
+        pointers,
+    });
+    assert_eq!(functions().function_parameters("global_four").as_deref(), Some(expected.as_slice()));
+}
+
+#[test]
+fn functions_of_one_name_must_agree() {
+    let btf = functions();
+    for (name, count) in [
+        ("static_one", Some(1)),
+        ("global_four", Some(4)),
+        ("twice_the_same", Some(4)),
+        ("twice_different", None),
+        ("mentioned", None),
+        ("broken", None),
+        ("static", None),
+        ("static_one_and_more", None),
+        ("", None),
+    ] {
+        assert_eq!(btf.function_parameters(name).map(|parameters| parameters.len()), count, "{name:?}");
+    }
+    assert_eq!(btf.parameter_index("global_four", "outer"), Some(0));
+    assert_eq!(btf.parameter_index("global_four", "inner_t"), None, "that one is no pointer");
+    assert_eq!(btf.parameter_index("twice_different", "outer"), None);
+}
+
+#[test]
+fn structs_of_one_name_must_agree_in_size() {
+    let btf = Btf::parse(sample()).expect("the sample is BTF");
+    assert_eq!(btf.struct_size("outer"), Some(64));
+    assert_eq!(btf.struct_size("missing"), None);
+    let mut builder = Builder::new();
+    for size in [8, 16] {
+        builder.add("different", KIND_STRUCT, 0, size, &[]);
+        builder.add("same", KIND_UNION, 0, 8, &[]);
+    }
+    let btf = Btf::parse(builder.build()).expect("the structs are BTF");
+    assert_eq!(btf.struct_size("different"), None);
+    assert_eq!(btf.struct_size("same"), Some(8));
+}
+
 #[test]
 fn bytes_that_are_not_btf_are_told_apart() {
     assert_eq!(Btf::parse(Vec::new()).err(), Some(BtfError::Short { needed: 24, found: 0 }));
@@ -158,6 +238,16 @@ fn types_that_refer_to_themselves_end() {
 }
 
 #[test]
+fn types_that_hold_themselves_twice_end_soon() {
+    let mut builder = Builder::new();
+    builder.composite("tree", KIND_STRUCT, &[("", 1, 0), ("", 1, 0)]);
+    let btf = Btf::parse(builder.build()).expect("the tree is BTF");
+    let begun = std::time::Instant::now();
+    assert_eq!(btf.member_offset("tree.leaf"), None);
+    assert!(begun.elapsed().as_secs() < 10, "2^32 steps take longer");
+}
+
+#[test]
 fn running_kernel_is_understood() {
     let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else {
         eprintln!("skipped: this kernel shows no BTF");
@@ -169,6 +259,9 @@ fn running_kernel_is_understood() {
         assert!(found.is_some() || field.need == sensor_event::Need::Optional, "{}", field.global);
     }
     assert!(btf.typedef_parameters("btf_trace_sched_process_exit").is_some_and(|count| count >= 2));
+    assert_eq!(btf.function_parameters("security_bprm_check").map(|parameters| parameters.len()), Some(1));
+    assert_eq!(btf.parameter_index("security_file_open", "file"), Some(0));
+    assert!(btf.struct_size("task_struct").is_some_and(|bytes| bytes > 1000));
 }
 
 fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
@@ -192,7 +285,7 @@ proptest! {
             for path in ["outer.b.y", "outer.regs[3]", "outer.last", "circle.x"] {
                 prop_assert!(btf.member_bits(path).is_none_or(|bits| btf.member_offset(path).is_none_or(|bytes| bytes * 8 == bits)));
             }
-            btf.typedef_parameters("btf_trace_x");
+            drop((btf.typedef_function("btf_trace_x"), btf.function_parameters("outer")));
         }
     }
 }

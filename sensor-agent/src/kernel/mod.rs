@@ -1,7 +1,8 @@
 //! The kernel side as the agent sees it: load, read, account. Not decoding, not policy. It may call aya, the
 //! clock and /proc; it is the only module that may use unsafe code, and so far needs none.
 
-mod btf;
+#[doc(hidden)]
+pub mod btf;
 mod capability;
 mod counters;
 mod error;
