@@ -2,11 +2,16 @@
 //! enrichment: nothing here knows another record. It may call the event and baseline (text) crates.
 
 mod convert;
+mod file;
+mod network;
 pub mod path;
+mod privilege;
 
+pub use file::{FileOpen, Name, Rename};
+pub use network::{ConnectResult, Socket};
 pub use path::KernelPath;
-use sensor_event::{ExecFlags, FileFlags};
-use std::net::IpAddr;
+pub use privilege::{BpfLoad, Creds, ModuleLoad, Namespace, Target};
+use sensor_event::{ExecFlags, Namespaces};
 
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,18 +113,58 @@ pub enum Body {
     Fork(Fork),
     /// A process ended.
     Exit(Exit),
-    /// A TCP connect was started.
+    /// A connect: of TCP when it was started, of UDP and unix sockets when it is done.
     Connect(Socket),
     /// A TCP connect that was started earlier has ended.
     ConnectResult(Socket),
-    /// A TCP socket began to listen.
+    /// A socket began to listen.
     Listen(Socket),
-    /// A file was opened for writing, or created.
+    /// A connection was accepted.
+    Accept(Socket),
+    /// The first UDP datagram from a socket to a peer.
+    Send(Socket),
+    /// A raw or packet socket was made.
+    Socket(Socket),
+    /// A file was opened.
     FileOpen(FileOpen),
+    /// A file was mapped executable.
+    ExecMap(FileOpen),
+    /// A file without a name was made.
+    Memfd(FileOpen),
     /// A name was removed.
-    Unlink(Unlink),
+    Unlink(Name),
+    /// A symbolic link was made.
+    Symlink(Name),
+    /// A directory was made.
+    Mkdir(Name),
+    /// Permission bits were changed.
+    Chmod(Name),
+    /// Owner or group was changed.
+    Chown(Name),
+    /// A file was cut or extended.
+    Truncate(Name),
+    /// An extended attribute was set.
+    Setxattr(Name),
+    /// Something was mounted, moved or unmounted.
+    Mount(Name),
     /// A name was changed.
     Rename(Rename),
+    /// A file got another name.
+    Link(Rename),
+    /// Credentials changed other than by an exec.
+    Creds(Creds),
+    /// A process was attached to.
+    Ptrace(Target),
+    /// Another process's memory was written.
+    VmWrite(Target),
+    /// A kernel module was loaded.
+    ModuleLoad(ModuleLoad),
+    /// A BPF program was loaded.
+    BpfLoad(BpfLoad),
+    /// A process left or entered namespaces.
+    Namespace(Namespace),
+    /// A process that was there when the agent started.
+    Process(Exec),
     /// A kind this build does not know.
     Unknown(u16),
 }
@@ -151,6 +196,14 @@ pub struct Exec {
     pub dev: u32,
     /// Mode bits of the executable.
     pub mode: u32,
+    /// Effective capabilities of the new program.
+    pub cap_effective: u64,
+    /// Permitted capabilities of the new program.
+    pub cap_permitted: u64,
+    /// Where it runs.
+    pub namespaces: Namespaces,
+    /// Controlling terminal, escaped; empty without one.
+    pub tty: String,
     /// Properties.
     pub flags: ExecFlags,
 }
@@ -181,6 +234,8 @@ pub struct Fork {
     pub parent: Identity,
     /// Its cgroup v2 id.
     pub cgroup_id: u64,
+    /// `CLONE_NEW*` bits of the namespaces that are not the caller's.
+    pub new_namespaces: u32,
 }
 
 /// The end of a process.
@@ -206,97 +261,3 @@ impl Exit {
         self.wait_status & 0x7f
     }
 }
-
-/// How a connect ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectResult {
-    /// Not known yet.
-    Pending,
-    /// Connected.
-    Established,
-    /// Failed with this errno.
-    Failed(i32),
-}
-
-/// A socket operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Socket {
-    /// Opaque identity of the socket while it lives.
-    pub socket: u64,
-    /// Local address; an IPv4 address mapped into IPv6 is shown as IPv4.
-    pub source: IpAddr,
-    /// Local port, 0 when not chosen yet.
-    pub source_port: u16,
-    /// Remote address; unspecified for listen.
-    pub destination: IpAddr,
-    /// Remote port; 0 for listen.
-    pub destination_port: u16,
-    /// IP protocol number.
-    pub protocol: u16,
-    /// How it ended.
-    pub result: ConnectResult,
-}
-
-/// A file opened for writing, or created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileOpen {
-    /// The file.
-    pub path: KernelPath,
-    /// Inode number.
-    pub inode: u64,
-    /// Device.
-    pub dev: u32,
-    /// Type and permission bits.
-    pub mode: u32,
-    /// `O_*` flags.
-    pub open_flags: u32,
-    /// Properties.
-    pub flags: FileFlags,
-}
-
-impl FileOpen {
-    /// Whether the open made the file.
-    #[must_use]
-    pub const fn is_created(&self) -> bool {
-        self.flags.contains(FileFlags::CREATED) || self.is_unnamed()
-    }
-
-    /// Whether the open made a name that must not exist before, or a file without a name.
-    #[must_use]
-    pub const fn is_ephemeral(&self) -> bool {
-        let exclusive = self.flags.contains(FileFlags::CREATED) && self.open_flags & O_EXCL != 0;
-        exclusive || self.is_unnamed()
-    }
-
-    const fn is_unnamed(&self) -> bool {
-        self.open_flags & O_TMPFILE_BIT != 0
-    }
-}
-
-/// A removed name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unlink {
-    /// The name, made absolute.
-    pub path: KernelPath,
-    /// 0 or a positive errno.
-    pub result: i32,
-    /// Whether it is a directory.
-    pub is_directory: bool,
-}
-
-/// A changed name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rename {
-    /// The name before, made absolute.
-    pub from: KernelPath,
-    /// The name after, made absolute.
-    pub to: KernelPath,
-    /// 0 or a positive errno.
-    pub result: i32,
-    /// `RENAME_*` flags.
-    pub rename_flags: u32,
-}
-
-const O_EXCL: u32 = 0o200;
-/// `__O_TMPFILE`, of the generic ABI that x86-64, arm64 and riscv64 share.
-const O_TMPFILE_BIT: u32 = 0o20_000_000;

@@ -76,7 +76,7 @@ impl Ocsf {
             Body::Unlink(unlink) => {
                 activity.classify(Class::File, 4, "Delete");
                 activity.status(errno_status(unlink.result));
-                let type_id = if unlink.is_directory { FILE_TYPE_FOLDER } else { FILE_TYPE_UNKNOWN };
+                let type_id = if unlink.is_directory() { FILE_TYPE_FOLDER } else { FILE_TYPE_UNKNOWN };
                 activity.file = Some(file_object(&unlink.path, type_id));
                 activity.unmapped.path_flags = unlink.path.flag_names().collect();
             }
@@ -91,7 +91,7 @@ impl Ocsf {
                 activity.unmapped.path_flags = flags;
                 activity.unmapped.rename_flags = Some(rename.rename_flags).filter(|flags| *flags != 0);
             }
-            Body::Unknown(_) => return None,
+            _ => return None,
         }
         Some(activity)
     }

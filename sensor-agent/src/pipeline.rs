@@ -214,7 +214,7 @@ impl Pipeline {
         match &event.body {
             Body::Unknown(_) => self.counters.records_unknown_kind += 1,
             Body::ConnectResult(socket) => {
-                let socket = *socket;
+                let socket = socket.clone();
                 self.finish_connect(event, socket, out);
             }
             Body::Fork(fork) => {
@@ -233,7 +233,7 @@ impl Pipeline {
                     self.emit(event, &process, out);
                 }
             }
-            Body::Connect(_) | Body::Listen(_) | Body::FileOpen(_) | Body::Unlink(_) | Body::Rename(_) => {
+            _ => {
                 let process = self.processes.touch(&event.actor, self.now).clone();
                 self.observe(&event, &process, out);
                 self.emit(event, &process, out);

@@ -2,9 +2,9 @@
 
 use sensor_event::{
     Address, CONNECT_PENDING, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags, ForkBody, Header,
-    Kind, PathFlags, PathRef, RECORD_VERSION, RenameBody, SocketBody, Tier, UnlinkBody,
+    Kind, NameBody, PathFlags, PathRef, RECORD_VERSION, RenameBody, SocketBody, SocketType, Tier,
 };
-use zerocopy::IntoBytes as _;
+use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// A process that acts, and when.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +116,7 @@ impl Who {
             filename_len: filename.len() as u16,
             interpreter_len: interpreter.len() as u16,
             argv_len: argv.len() as u16,
-            reserved: 0,
+            ..ExecBody::new_zeroed()
         };
         let sections = [&exe_path[..], &cwd, &cgroup, filename.as_bytes(), interpreter.as_bytes(), &argv];
         self.record(Kind::EXEC, body.as_bytes(), &sections)
@@ -129,6 +129,8 @@ impl Who {
             child_cgroup_id: child.cgroup_id,
             child_pid: child.pid,
             child_ppid: child.ppid,
+            new_namespaces: 0,
+            reserved: 0,
         };
         self.record(Kind::FORK, body.as_bytes(), &[])
     }
@@ -162,7 +164,9 @@ impl Who {
             family: Family::INET6,
             protocol: 6,
             result,
+            socket_type: SocketType::STREAM,
             reserved: 0,
+            path: PathRef::default(),
         };
         self.record(kind, body.as_bytes(), &[])
     }
@@ -176,17 +180,18 @@ impl Who {
             open_flags,
             flags,
             path: reference(&section, PathFlags::default()),
+            ..FileBody::new_zeroed()
         };
         self.record(Kind::FILE_OPEN, body.as_bytes(), &[&section])
     }
 
     pub(crate) fn unlink(self, base: &str, name: &str, result: i32) -> Vec<u8> {
         let base = leaf_first(base);
-        let body = UnlinkBody {
+        let body = NameBody {
             base: reference(&base, PathFlags::default()),
             name: reference(name.as_bytes(), PathFlags::CALLER),
             result,
-            flags: FileFlags::default(),
+            ..NameBody::new_zeroed()
         };
         self.record(Kind::FILE_UNLINK, body.as_bytes(), &[&base, name.as_bytes()])
     }
@@ -198,7 +203,7 @@ impl Who {
             new_base: PathRef::default(),
             new_name: reference(to.as_bytes(), PathFlags::CALLER),
             result,
-            rename_flags: 0,
+            ..RenameBody::new_zeroed()
         };
         self.record(Kind::FILE_RENAME, body.as_bytes(), &[from.as_bytes(), to.as_bytes()])
     }

@@ -8,16 +8,27 @@ use crate::maps::{self, count};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::debug;
-use sensor_event::{Counter, Kind, LossReason};
+use sensor_event::{Counter, Kind, LossReason, Tier};
 
-/// Emits one record about the current task: `fill` writes the body and appends the tail.
+/// Emits one record about the current task from a tracepoint: `fill` writes the body and appends the tail.
 ///
 /// Keeps the identity `seen == submitted + lost`: whatever happens, exactly one of the two is counted.
 /// Returns what a program returns.
 #[inline(always)]
 pub fn emit(kind: Kind, body_bytes: usize, fill: impl FnOnce(Draft) -> Result<(), LossReason>) -> i32 {
+    emit_from(Tier::TRACEPOINT, kind, body_bytes, fill)
+}
+
+/// As [`emit`], from a hook of another tier.
+#[inline(always)]
+pub fn emit_from(
+    tier: Tier,
+    kind: Kind,
+    body_bytes: usize,
+    fill: impl FnOnce(Draft) -> Result<(), LossReason>,
+) -> i32 {
     count(kind, Counter::Seen);
-    exit_code(kind, build(kind, body_bytes, fill))
+    exit_code(kind, build(tier, kind, body_bytes, fill))
 }
 
 /// Accounts for a record that could not be begun.
@@ -36,13 +47,14 @@ pub fn is_agent() -> bool {
 
 #[inline(always)]
 fn build(
+    tier: Tier,
     kind: Kind,
     body_bytes: usize,
     fill: impl FnOnce(Draft) -> Result<(), LossReason>,
 ) -> Result<(), LossReason> {
     let claim = maps::claim()?;
     let draft = Draft::new(&claim, body_bytes);
-    let built = header::describe(draft, kind).and_then(|()| fill(draft));
+    let built = header::describe(draft, tier, kind).and_then(|()| fill(draft));
     let submitted = built.and_then(|()| {
         if draft.len() >= sensor_event::RECORD_BYTES_MAX as u64 {
             return Err(LossReason::Oversize);

@@ -16,7 +16,7 @@ use crate::read::{Address, read, read_user};
 use crate::syscalls::{AT_FDCWD, Arguments};
 use core::mem::offset_of;
 use sensor_event::{
-    FileBody, FileFlags, Kind, LossReason, PathFlags, PathRef, RenameBody, SyscallClass, UnlinkBody,
+    FileBody, FileFlags, Kind, LossReason, NameBody, PathFlags, PathRef, RenameBody, SyscallClass,
 };
 
 /// `include/uapi/asm-generic/fcntl.h`; the same on x86 and arm64.
@@ -112,14 +112,17 @@ fn fill_open(draft: Draft, opened: &Opened) -> Result<(), LossReason> {
     draft.put(BODY + offset_of!(FileBody, mode), u32::from(opened.mode));
     draft.put(BODY + offset_of!(FileBody, open_flags), opened.open_flags);
     draft.put(BODY + offset_of!(FileBody, flags), opened.flags);
+    draft.put(BODY + offset_of!(FileBody, result), 0i32);
+    draft.put(BODY + offset_of!(FileBody, reserved), 0u32);
     path::append(draft, BODY + offset_of!(FileBody, path), &place_of(opened.file)?);
+    path::write_reference(draft, BODY + offset_of!(FileBody, name), draft.len(), PathFlags::default());
     Ok(())
 }
 
 /// `unlink()`, `unlinkat()`, `rmdir()`.
 #[inline(always)]
 pub fn unlink(class: SyscallClass, arguments: Arguments, result: i64) -> i32 {
-    emit(Kind::FILE_UNLINK, size_of::<UnlinkBody>(), |draft| {
+    emit(Kind::FILE_UNLINK, size_of::<NameBody>(), |draft| {
         let (mut dirfd, mut name, mut flags) = (AT_FDCWD, arguments.first()?, 0);
         if class == SyscallClass::UNLINKAT {
             (dirfd, name) = (name as i32, arguments.second()?);
@@ -129,9 +132,13 @@ pub fn unlink(class: SyscallClass, arguments: Arguments, result: i64) -> i32 {
         {
             flags = FileFlags::DIRECTORY.0;
         }
-        draft.put(BODY + offset_of!(UnlinkBody, result), errno(result));
-        draft.put(BODY + offset_of!(UnlinkBody, flags), flags);
-        append_name(draft, BODY + offset_of!(UnlinkBody, base), dirfd, name);
+        draft.put(BODY + offset_of!(NameBody, result), errno(result));
+        draft.put(BODY + offset_of!(NameBody, flags), flags);
+        draft.put(BODY + offset_of!(NameBody, inode), 0u64);
+        draft.put(BODY + offset_of!(NameBody, value), 0u64);
+        draft.put(BODY + offset_of!(NameBody, dev), 0u32);
+        draft.put(BODY + offset_of!(NameBody, text_len), 0u32);
+        append_name(draft, BODY + offset_of!(NameBody, base), dirfd, name);
         Ok(())
     })
 }
@@ -151,6 +158,9 @@ pub fn rename(class: SyscallClass, arguments: Arguments, result: i64) -> i32 {
         }
         draft.put(BODY + offset_of!(RenameBody, result), errno(result));
         draft.put(BODY + offset_of!(RenameBody, rename_flags), flags);
+        draft.put(BODY + offset_of!(RenameBody, inode), 0u64);
+        draft.put(BODY + offset_of!(RenameBody, dev), 0u32);
+        draft.put(BODY + offset_of!(RenameBody, flags), 0u32);
         append_name(draft, BODY + offset_of!(RenameBody, old_base), old_dirfd, old_name);
         append_name(draft, BODY + offset_of!(RenameBody, new_base), new_dirfd, new_name);
         Ok(())
@@ -229,7 +239,7 @@ fn place_of(file: Address) -> Result<Place, LossReason> {
 const _: () = {
     let size = size_of::<PathRef>();
     assert!(
-        offset_of!(UnlinkBody, name) == offset_of!(UnlinkBody, base) + size,
+        offset_of!(NameBody, name) == offset_of!(NameBody, base) + size,
         "a name's reference follows its base's"
     );
     assert!(offset_of!(RenameBody, old_name) == offset_of!(RenameBody, old_base) + size, "likewise");

@@ -37,16 +37,16 @@ pub static SELF_TGID: Global<u32> = Global::new(0);
 
 /// Class of each system call: [`sensor_event::syscall_classes`].
 #[unsafe(no_mangle)]
-static SYSCALL_CLASSES: Global<[u8; SYSCALL_CLASSES_LEN]> = Global::new([0; SYSCALL_CLASSES_LEN]);
+static SYSCALL_CLASSES: Global<[u16; SYSCALL_CLASSES_LEN]> = Global::new([0; SYSCALL_CLASSES_LEN]);
 
-/// Classes of a system call: native in the low half, 32-bit in the high half.
+/// Classes of a system call: native in the low byte, 32-bit in the high byte.
 #[inline(always)]
-pub fn syscall_classes(number: u32) -> u8 {
+pub fn syscall_classes(number: u32) -> u16 {
     let number = number as usize;
     if number >= SYSCALL_CLASSES_LEN {
         return 0;
     }
-    let classes = (&raw const SYSCALL_CLASSES).cast::<u8>().wrapping_add(number);
+    let classes = (&raw const SYSCALL_CLASSES).cast::<u16>().wrapping_add(number);
     // SAFETY: within the table, as checked above. Volatile: the agent sets it before it is loaded.
     unsafe { classes.read_volatile() }
 }

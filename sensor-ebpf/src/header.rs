@@ -17,13 +17,13 @@ const UNSET: u32 = u32::MAX;
 
 /// Writes everything but the length, which the draft keeps.
 #[inline(always)]
-pub fn describe(draft: Draft, kind: Kind) -> Result<(), LossReason> {
+pub fn describe(draft: Draft, tier: Tier, kind: Kind) -> Result<(), LossReason> {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     draft.put(offset_of!(Header, time_ns), now);
     draft.put(offset_of!(Header, kind), kind);
     draft.put(offset_of!(Header, version), RECORD_VERSION);
-    draft.put(offset_of!(Header, tier), Tier::TRACEPOINT);
+    draft.put(offset_of!(Header, tier), tier);
     // SAFETY: the helper has no preconditions.
     draft.put(offset_of!(Header, cpu), unsafe { bpf_get_smp_processor_id() });
     if describe_task(draft.index()) == 0 { Ok(()) } else { Err(LossReason::Fault) }

@@ -12,7 +12,7 @@ use crate::read::{Address, has};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::mem::offset_of;
-use sensor_event::{CONNECT_PENDING, Family, Kind, LossReason, SocketBody};
+use sensor_event::{CONNECT_PENDING, Family, Kind, LossReason, SocketBody, SocketType};
 
 /// `include/net/tcp_states.h`.
 const TCP_ESTABLISHED: i32 = 1;
@@ -108,6 +108,8 @@ fn fill(draft: Draft, sock: Address, result: i32, has_remote: bool) -> Result<()
     draft.put(BODY + offset_of!(SocketBody, family), family);
     draft.put(BODY + offset_of!(SocketBody, protocol), IPPROTO_TCP);
     draft.put(BODY + offset_of!(SocketBody, result), result);
-    draft.put(BODY + offset_of!(SocketBody, reserved), 0u32);
+    draft.put(BODY + offset_of!(SocketBody, socket_type), SocketType::STREAM);
+    draft.put(BODY + offset_of!(SocketBody, reserved), 0u16);
+    draft.put(BODY + offset_of!(SocketBody, path), 0u64);
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::read::{Address, read};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::mem::offset_of;
-use sensor_event::{ExecBody, ExecFlags, ExitBody, Field, ForkBody, Kind, LossReason};
+use sensor_event::{ExecBody, ExecFlags, ExitBody, Field, ForkBody, Kind, LossReason, Namespaces};
 
 /// Bytes of argv that a record carries; longer is cut and flagged.
 const ARGV_BYTES_MAX: u64 = 8191;
@@ -46,6 +46,10 @@ fn fill_exec(draft: Draft, bprm: Address) -> Result<(), LossReason> {
     draft.put(BODY + offset_of!(ExecBody, mode), u32::from(inode.field::<u16>(&INODE_MODE)?));
     draft.put(BODY + offset_of!(ExecBody, argc), bprm.field::<u32>(&BPRM_ARGC)?);
     draft.put(BODY + offset_of!(ExecBody, reserved), 0u16);
+    draft.put(BODY + offset_of!(ExecBody, cap_effective), 0u64);
+    draft.put(BODY + offset_of!(ExecBody, cap_permitted), 0u64);
+    draft.put(BODY + offset_of!(ExecBody, namespaces), Namespaces::default());
+    draft.put(BODY + offset_of!(ExecBody, tty), [0u64; 2]);
 
     path::append(draft, BODY + offset_of!(ExecBody, exe), &exe);
     let fs = task.follow(&TASK_FS)?;
@@ -145,6 +149,8 @@ fn fill_fork(draft: Draft, child: Address, pid: u32) -> Result<(), LossReason> {
     draft.put(BODY + offset_of!(ForkBody, child_cgroup_id), cgroup_id(child)?);
     draft.put(BODY + offset_of!(ForkBody, child_pid), pid);
     draft.put(BODY + offset_of!(ForkBody, child_ppid), parent.field::<u32>(&TASK_TGID)?);
+    draft.put(BODY + offset_of!(ForkBody, new_namespaces), 0u32);
+    draft.put(BODY + offset_of!(ForkBody, reserved), 0u32);
     Ok(())
 }
 

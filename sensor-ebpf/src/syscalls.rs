@@ -61,7 +61,7 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let is_compat = is_compat();
-    let class = SyscallClass(if is_compat { classes >> 4 } else { classes & 0xf });
+    let class = SyscallClass(if is_compat { (classes >> 8) as u8 } else { classes as u8 });
     if class.0 == 0 || is_agent() {
         return 0;
     }

@@ -1,7 +1,7 @@
 //! Numbers of the per-CPU counters that account for every record. Not their reading or display. It may call
 //! `core` only.
 //!
-//! For each kind: `seen == submitted + sum(lost by reason)`, exactly.
+//! For each kind: `seen == submitted + cached + sum(lost by reason)`, exactly.
 
 use crate::header::Kind;
 
@@ -45,11 +45,13 @@ pub enum Counter {
     Seen,
     /// The record was submitted to its ring.
     Submitted,
+    /// The verdict on it was known already: it was counted there and went no further.
+    Cached,
     /// The record was lost.
     Lost(LossReason),
 }
 
-const COUNTERS_PER_KIND: usize = 2 + LossReason::ALL.len();
+const COUNTERS_PER_KIND: usize = 3 + LossReason::ALL.len();
 
 /// Entries of the per-CPU counter array.
 pub const COUNTERS_LEN: usize = Kind::KINDS_LEN * COUNTERS_PER_KIND;
@@ -61,7 +63,8 @@ pub const fn counter_index(kind: Kind, counter: Counter) -> usize {
     let column = match counter {
         Counter::Seen => 0,
         Counter::Submitted => 1,
-        Counter::Lost(reason) => 2 + reason as usize,
+        Counter::Cached => 2,
+        Counter::Lost(reason) => 3 + reason as usize,
     };
     row * COUNTERS_PER_KIND + column
 }

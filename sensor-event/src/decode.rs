@@ -1,7 +1,10 @@
 //! Bytes of a ring to a [`Record`]: total, without copies, and without trust. Not enrichment. It may call
 //! zerocopy only.
 
-use crate::body::{ExecBody, ExitBody, FileBody, ForkBody, RenameBody, SocketBody, UnlinkBody};
+use crate::body::{
+    BpfBody, CredsBody, ExecBody, ExitBody, FileBody, ForkBody, ModuleBody, NameBody, NamespaceBody,
+    RenameBody, SocketBody, TargetBody,
+};
 use crate::header::{Header, Kind, RECORD_BYTES_MAX, RECORD_VERSION};
 use crate::path::{PathRef, PathSection};
 use core::fmt;
@@ -71,17 +74,57 @@ pub enum RecordBody<'a> {
     /// [`Kind::EXIT`].
     Exit(ExitBody),
     /// [`Kind::CONNECT`].
-    Connect(SocketBody),
+    Connect(Socket<'a>),
     /// [`Kind::CONNECT_RESULT`].
-    ConnectResult(SocketBody),
+    ConnectResult(Socket<'a>),
     /// [`Kind::LISTEN`].
-    Listen(SocketBody),
+    Listen(Socket<'a>),
+    /// [`Kind::ACCEPT`].
+    Accept(Socket<'a>),
+    /// [`Kind::SEND`].
+    Send(Socket<'a>),
+    /// [`Kind::SOCKET`].
+    Socket(Socket<'a>),
     /// [`Kind::FILE_OPEN`].
     FileOpen(File<'a>),
+    /// [`Kind::EXEC_MAP`].
+    ExecMap(File<'a>),
+    /// [`Kind::MEMFD`].
+    Memfd(File<'a>),
     /// [`Kind::FILE_UNLINK`].
-    Unlink(Unlink<'a>),
+    Unlink(Name<'a>),
+    /// [`Kind::FILE_SYMLINK`].
+    Symlink(Name<'a>),
+    /// [`Kind::FILE_MKDIR`].
+    Mkdir(Name<'a>),
+    /// [`Kind::FILE_CHMOD`].
+    Chmod(Name<'a>),
+    /// [`Kind::FILE_CHOWN`].
+    Chown(Name<'a>),
+    /// [`Kind::FILE_TRUNCATE`].
+    Truncate(Name<'a>),
+    /// [`Kind::FILE_SETXATTR`].
+    Setxattr(Name<'a>),
+    /// [`Kind::MOUNT`].
+    Mount(Name<'a>),
     /// [`Kind::FILE_RENAME`].
     Rename(Rename<'a>),
+    /// [`Kind::FILE_LINK`].
+    Link(Rename<'a>),
+    /// [`Kind::CREDS`].
+    Creds(CredsBody),
+    /// [`Kind::PTRACE`].
+    Ptrace(TargetBody),
+    /// [`Kind::VM_WRITE`].
+    VmWrite(TargetBody),
+    /// [`Kind::MODULE_LOAD`].
+    ModuleLoad(ModuleBody),
+    /// [`Kind::BPF_LOAD`].
+    BpfLoad(BpfBody),
+    /// [`Kind::NAMESPACE`].
+    Namespace(NamespaceBody),
+    /// [`Kind::PROCESS`].
+    Process(Exec<'a>),
     /// A kind this build does not know: a newer kernel object's.
     Unknown(Kind),
 }
@@ -105,27 +148,42 @@ pub struct Exec<'a> {
     pub argv: &'a [u8],
 }
 
-/// A file open with its path.
+/// A socket operation with its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket<'a> {
+    /// Fixed part.
+    pub body: SocketBody,
+    /// Of a unix socket: where it is bound.
+    pub path: PathSection<'a>,
+}
+
+/// An open or mapped file with its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File<'a> {
     /// Fixed part.
     pub body: FileBody,
-    /// The file.
+    /// The file; of an open that failed, where `name` starts.
     pub path: PathSection<'a>,
-}
-
-/// An unlink with its names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unlink<'a> {
-    /// Fixed part.
-    pub body: UnlinkBody,
-    /// Where a relative name starts.
-    pub base: PathSection<'a>,
-    /// The name.
+    /// The name given to an open that failed; else empty.
     pub name: PathSection<'a>,
 }
 
-/// A rename with its names.
+/// An operation on a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name<'a> {
+    /// Fixed part.
+    pub body: NameBody,
+    /// Where the name starts.
+    pub base: PathSection<'a>,
+    /// The name.
+    pub name: PathSection<'a>,
+    /// By kind: see [`NameBody`].
+    pub text: &'a [u8],
+    /// By kind: see [`NameBody`].
+    pub second_text: &'a [u8],
+}
+
+/// An operation on two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rename<'a> {
     /// Fixed part.
@@ -157,16 +215,32 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         Kind::EXEC => RecordBody::Exec(decode_exec(rest)?),
         Kind::FORK => RecordBody::Fork(take_all(rest)?),
         Kind::EXIT => RecordBody::Exit(take_all(rest)?),
-        Kind::CONNECT => RecordBody::Connect(take_all(rest)?),
-        Kind::CONNECT_RESULT => RecordBody::ConnectResult(take_all(rest)?),
-        Kind::LISTEN => RecordBody::Listen(take_all(rest)?),
-        Kind::FILE_OPEN => {
-            let (body, tail) = take::<FileBody>(rest)?;
-            let mut sections = Sections::new(tail, path_len(body.path))?;
-            RecordBody::FileOpen(File { body, path: sections.path(body.path) })
-        }
-        Kind::FILE_UNLINK => RecordBody::Unlink(decode_unlink(rest)?),
+        Kind::CONNECT => RecordBody::Connect(decode_socket(rest)?),
+        Kind::CONNECT_RESULT => RecordBody::ConnectResult(decode_socket(rest)?),
+        Kind::LISTEN => RecordBody::Listen(decode_socket(rest)?),
+        Kind::ACCEPT => RecordBody::Accept(decode_socket(rest)?),
+        Kind::SEND => RecordBody::Send(decode_socket(rest)?),
+        Kind::SOCKET => RecordBody::Socket(decode_socket(rest)?),
+        Kind::FILE_OPEN => RecordBody::FileOpen(decode_file(rest)?),
+        Kind::EXEC_MAP => RecordBody::ExecMap(decode_file(rest)?),
+        Kind::MEMFD => RecordBody::Memfd(decode_file(rest)?),
+        Kind::FILE_UNLINK => RecordBody::Unlink(decode_name(rest)?),
+        Kind::FILE_SYMLINK => RecordBody::Symlink(decode_name(rest)?),
+        Kind::FILE_MKDIR => RecordBody::Mkdir(decode_name(rest)?),
+        Kind::FILE_CHMOD => RecordBody::Chmod(decode_name(rest)?),
+        Kind::FILE_CHOWN => RecordBody::Chown(decode_name(rest)?),
+        Kind::FILE_TRUNCATE => RecordBody::Truncate(decode_name(rest)?),
+        Kind::FILE_SETXATTR => RecordBody::Setxattr(decode_name(rest)?),
+        Kind::MOUNT => RecordBody::Mount(decode_name(rest)?),
         Kind::FILE_RENAME => RecordBody::Rename(decode_rename(rest)?),
+        Kind::FILE_LINK => RecordBody::Link(decode_rename(rest)?),
+        Kind::CREDS => RecordBody::Creds(take_all(rest)?),
+        Kind::PTRACE => RecordBody::Ptrace(take_all(rest)?),
+        Kind::VM_WRITE => RecordBody::VmWrite(take_all(rest)?),
+        Kind::MODULE_LOAD => RecordBody::ModuleLoad(take_all(rest)?),
+        Kind::BPF_LOAD => RecordBody::BpfLoad(take_all(rest)?),
+        Kind::NAMESPACE => RecordBody::Namespace(take_all(rest)?),
+        Kind::PROCESS => RecordBody::Process(decode_exec(rest)?),
         unknown => RecordBody::Unknown(unknown),
     };
     Ok(Record { header, body })
@@ -194,10 +268,30 @@ fn decode_exec(bytes: &[u8]) -> Result<Exec<'_>, DecodeError> {
     })
 }
 
-fn decode_unlink(bytes: &[u8]) -> Result<Unlink<'_>, DecodeError> {
-    let (body, tail) = take::<UnlinkBody>(bytes)?;
-    let mut sections = Sections::new(tail, path_len(body.base) + path_len(body.name))?;
-    Ok(Unlink { body, base: sections.path(body.base), name: sections.path(body.name) })
+fn decode_socket(bytes: &[u8]) -> Result<Socket<'_>, DecodeError> {
+    let (body, tail) = take::<SocketBody>(bytes)?;
+    let mut sections = Sections::new(tail, path_len(body.path))?;
+    Ok(Socket { body, path: sections.path(body.path) })
+}
+
+fn decode_file(bytes: &[u8]) -> Result<File<'_>, DecodeError> {
+    let (body, tail) = take::<FileBody>(bytes)?;
+    let mut sections = Sections::new(tail, path_len(body.path) + path_len(body.name))?;
+    Ok(File { body, path: sections.path(body.path), name: sections.path(body.name) })
+}
+
+fn decode_name(bytes: &[u8]) -> Result<Name<'_>, DecodeError> {
+    let (body, tail) = take::<NameBody>(bytes)?;
+    let [text_len, second_text_len] = [body.text_len, body.second_text_len].map(usize::from);
+    let stated = path_len(body.base) + path_len(body.name) + text_len + second_text_len;
+    let mut sections = Sections::new(tail, stated)?;
+    Ok(Name {
+        body,
+        base: sections.path(body.base),
+        name: sections.path(body.name),
+        text: sections.bytes(text_len),
+        second_text: sections.bytes(second_text_len),
+    })
 }
 
 fn decode_rename(bytes: &[u8]) -> Result<Rename<'_>, DecodeError> {

@@ -4,7 +4,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Layout version of [`Header`] and every body. A reader refuses any other.
-pub const RECORD_VERSION: u8 = 1;
+pub const RECORD_VERSION: u8 = 2;
 
 /// Upper bound of one record in bytes, header and tail included. The kernel side counts a longer one as
 /// [`crate::LossReason::Oversize`]; the decoder refuses it.
@@ -24,22 +24,63 @@ impl Kind {
     pub const FORK: Self = Self(2);
     /// The last thread of a process ended ([`crate::ExitBody`]).
     pub const EXIT: Self = Self(3);
-    /// A TCP connect was started ([`crate::SocketBody`], result [`crate::CONNECT_PENDING`]).
+    /// A connect: of TCP when it was started (result [`crate::CONNECT_PENDING`]), of UDP and unix sockets when it is done
+    /// ([`crate::SocketBody`]).
     pub const CONNECT: Self = Self(4);
     /// A TCP connect that was started earlier has ended ([`crate::SocketBody`], same `socket`). The header's
     /// process is whoever the kernel interrupted, not the caller.
     pub const CONNECT_RESULT: Self = Self(5);
-    /// A TCP socket began to listen ([`crate::SocketBody`]).
+    /// A TCP or unix socket began to listen ([`crate::SocketBody`]).
     pub const LISTEN: Self = Self(6);
-    /// A file was opened for writing, or created ([`crate::FileBody`]).
+    /// A file was opened ([`crate::FileBody`]). Opens that change nothing, and failed ones, on request only.
     pub const FILE_OPEN: Self = Self(7);
-    /// A name was removed ([`crate::UnlinkBody`]).
+    /// A name was removed ([`crate::NameBody`]).
     pub const FILE_UNLINK: Self = Self(8);
     /// A name was changed ([`crate::RenameBody`]).
     pub const FILE_RENAME: Self = Self(9);
+    /// A connection was accepted ([`crate::SocketBody`]).
+    pub const ACCEPT: Self = Self(10);
+    /// The first UDP datagram from a socket to a peer ([`crate::SocketBody`]).
+    pub const SEND: Self = Self(11);
+    /// A raw or packet socket was made ([`crate::SocketBody`]).
+    pub const SOCKET: Self = Self(12);
+    /// A file got another name ([`crate::RenameBody`]).
+    pub const FILE_LINK: Self = Self(13);
+    /// A symbolic link was made ([`crate::NameBody`]).
+    pub const FILE_SYMLINK: Self = Self(14);
+    /// A directory was made ([`crate::NameBody`]).
+    pub const FILE_MKDIR: Self = Self(15);
+    /// Permission bits were changed ([`crate::NameBody`]).
+    pub const FILE_CHMOD: Self = Self(16);
+    /// Owner or group was changed ([`crate::NameBody`]).
+    pub const FILE_CHOWN: Self = Self(17);
+    /// A file was cut or extended, other than by an open ([`crate::NameBody`]).
+    pub const FILE_TRUNCATE: Self = Self(18);
+    /// An extended attribute was set ([`crate::NameBody`]).
+    pub const FILE_SETXATTR: Self = Self(19);
+    /// Something was mounted, moved or unmounted ([`crate::NameBody`]).
+    pub const MOUNT: Self = Self(20);
+    /// A file was mapped executable, other than by an exec ([`crate::FileBody`]).
+    pub const EXEC_MAP: Self = Self(21);
+    /// Credentials changed other than by an exec ([`crate::CredsBody`]).
+    pub const CREDS: Self = Self(22);
+    /// A process was attached to ([`crate::TargetBody`]).
+    pub const PTRACE: Self = Self(23);
+    /// A kernel module was loaded ([`crate::ModuleBody`]).
+    pub const MODULE_LOAD: Self = Self(24);
+    /// A BPF program was loaded ([`crate::BpfBody`]).
+    pub const BPF_LOAD: Self = Self(25);
+    /// A process left or entered namespaces ([`crate::NamespaceBody`]).
+    pub const NAMESPACE: Self = Self(26);
+    /// A file without a name was made by `memfd_create` ([`crate::FileBody`]).
+    pub const MEMFD: Self = Self(27);
+    /// Another process's memory was written by `process_vm_writev` ([`crate::TargetBody`]).
+    pub const VM_WRITE: Self = Self(28);
+    /// A process that was there when the agent started ([`crate::ExecBody`]).
+    pub const PROCESS: Self = Self(29);
 
     /// Number of kinds plus one: kinds are `1..KINDS_LEN`, index 0 counts unknown ones.
-    pub const KINDS_LEN: usize = 10;
+    pub const KINDS_LEN: usize = 30;
 
     /// Every known kind, in numeric order.
     pub const ALL: [Self; Self::KINDS_LEN - 1] = [
@@ -52,6 +93,26 @@ impl Kind {
         Self::FILE_OPEN,
         Self::FILE_UNLINK,
         Self::FILE_RENAME,
+        Self::ACCEPT,
+        Self::SEND,
+        Self::SOCKET,
+        Self::FILE_LINK,
+        Self::FILE_SYMLINK,
+        Self::FILE_MKDIR,
+        Self::FILE_CHMOD,
+        Self::FILE_CHOWN,
+        Self::FILE_TRUNCATE,
+        Self::FILE_SETXATTR,
+        Self::MOUNT,
+        Self::EXEC_MAP,
+        Self::CREDS,
+        Self::PTRACE,
+        Self::MODULE_LOAD,
+        Self::BPF_LOAD,
+        Self::NAMESPACE,
+        Self::MEMFD,
+        Self::VM_WRITE,
+        Self::PROCESS,
     ];
 
     /// The name used in counters, logs and on the command line; `"unknown"` for a kind this build does not know.
@@ -67,6 +128,26 @@ impl Kind {
             Self::FILE_OPEN => "file_open",
             Self::FILE_UNLINK => "file_unlink",
             Self::FILE_RENAME => "file_rename",
+            Self::ACCEPT => "accept",
+            Self::SEND => "send",
+            Self::SOCKET => "socket",
+            Self::FILE_LINK => "file_link",
+            Self::FILE_SYMLINK => "file_symlink",
+            Self::FILE_MKDIR => "file_mkdir",
+            Self::FILE_CHMOD => "file_chmod",
+            Self::FILE_CHOWN => "file_chown",
+            Self::FILE_TRUNCATE => "file_truncate",
+            Self::FILE_SETXATTR => "file_setxattr",
+            Self::MOUNT => "mount",
+            Self::EXEC_MAP => "exec_map",
+            Self::CREDS => "creds",
+            Self::PTRACE => "ptrace",
+            Self::MODULE_LOAD => "module_load",
+            Self::BPF_LOAD => "bpf_load",
+            Self::NAMESPACE => "namespace",
+            Self::MEMFD => "memfd",
+            Self::VM_WRITE => "vm_write",
+            Self::PROCESS => "process",
             _ => "unknown",
         }
     }
@@ -75,7 +156,17 @@ impl Kind {
     #[must_use]
     pub const fn ring(self) -> Ring {
         match self {
-            Self::EXEC | Self::FORK | Self::EXIT => Ring::Lifecycle,
+            Self::EXEC
+            | Self::FORK
+            | Self::EXIT
+            | Self::CREDS
+            | Self::PTRACE
+            | Self::MODULE_LOAD
+            | Self::BPF_LOAD
+            | Self::NAMESPACE
+            | Self::MEMFD
+            | Self::VM_WRITE
+            | Self::PROCESS => Ring::Lifecycle,
             _ => Ring::Activity,
         }
     }
@@ -84,7 +175,7 @@ impl Kind {
 /// The two rings: a flood of file or network records cannot push out process records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ring {
-    /// Process (and later privilege) records.
+    /// Process and privilege records.
     Lifecycle,
     /// File and network records.
     Activity,
@@ -96,7 +187,7 @@ pub enum Ring {
 pub struct Tier(pub u8);
 
 impl Tier {
-    /// LSM or fentry/fexit on `security_*`.
+    /// fentry and fexit programs on `security_*`, `vfs_*` and protocol functions: kernel objects.
     pub const LSM: Self = Self(1);
     /// Tracepoints: `tp_btf` and raw tracepoints.
     pub const TRACEPOINT: Self = Self(2);

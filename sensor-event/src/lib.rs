@@ -22,11 +22,12 @@ mod path;
 mod syscalls;
 
 pub use body::{
-    Address, CONNECT_PENDING, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags, ForkBody,
-    RenameBody, SocketBody, UnlinkBody,
+    Address, BpfBody, CONNECT_PENDING, CredsBody, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags,
+    ForkBody, Ids, ModuleBody, NameBody, NamespaceBody, Namespaces, RenameBody, SocketBody, SocketType,
+    TargetBody,
 };
 pub use counters::{COUNTERS_LEN, Counter, LossReason, counter_index};
-pub use decode::{DecodeError, Exec, File, Record, RecordBody, Rename, Unlink, decode};
+pub use decode::{DecodeError, Exec, File, Name, Record, RecordBody, Rename, Socket, decode};
 pub use fields::{FIELDS, Field, Need};
 pub use header::{Header, Kind, RECORD_BYTES_MAX, RECORD_VERSION, Ring, Tier};
 pub use path::{PATH_COMPONENTS_MAX, PathFlags, PathRef, PathSection};

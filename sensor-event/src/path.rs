@@ -31,6 +31,10 @@ impl PathFlags {
     pub const NO_NAMESPACE: Self = Self(1 << 3);
     /// A read failed on the way: the bytes up to there are real, the rest is unknown.
     pub const FAULT: Self = Self(1 << 4);
+    /// The abstract name of a unix socket: bytes as given, without the leading NUL; no file.
+    pub const ABSTRACT: Self = Self(1 << 5);
+    /// The hook knew no mount: the walk went to the root of the file system, wherever that is mounted.
+    pub const NO_MOUNT: Self = Self(1 << 6);
 
     /// Whether every bit of `other` is set.
     #[must_use]

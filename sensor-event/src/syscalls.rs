@@ -1,8 +1,8 @@
 //! Which system calls the exit hook looks at, as data: the agent puts the table into the kernel object. Not what is
 //! read of a call. It may call `core` only.
 //!
-//! Numbers differ by architecture, and on x86-64 a 32-bit call has those of i386: one byte per number holds the
-//! class of a native call in its low half and that of a 32-bit call in its high half, so that the hook leaves
+//! Numbers differ by architecture, and on x86-64 a 32-bit call has those of i386: two bytes per number hold the
+//! class of a native call (low) and that of a 32-bit call (high), so that the hook leaves
 //! the many calls that are neither after one load.
 
 /// Numbers the table covers; higher ones are of no interest.
@@ -77,7 +77,7 @@ const ARM64: Numbers = &[
 
 /// The table for `arch`, as `std::env::consts::ARCH` names it; `None` for one without a table.
 #[must_use]
-pub fn syscall_classes(arch: &str) -> Option<[u8; SYSCALL_CLASSES_LEN]> {
+pub fn syscall_classes(arch: &str) -> Option<[u16; SYSCALL_CLASSES_LEN]> {
     let (native, compat): (Numbers, Numbers) = match arch {
         "x86_64" => (X86_64, I386),
         "aarch64" => (ARM64, &[]),
@@ -85,10 +85,10 @@ pub fn syscall_classes(arch: &str) -> Option<[u8; SYSCALL_CLASSES_LEN]> {
     };
     let mut classes = [0; SYSCALL_CLASSES_LEN];
     for (number, class) in native {
-        classes[*number] |= class.0;
+        classes[*number] |= u16::from(class.0);
     }
     for (number, class) in compat {
-        classes[*number] |= class.0 << 4;
+        classes[*number] |= u16::from(class.0) << 8;
     }
     Some(classes)
 }
@@ -100,9 +100,9 @@ mod tests {
     #[test]
     fn both_halves_are_kept_apart() {
         let classes = syscall_classes("x86_64").expect("x86_64 has a table");
-        assert_eq!(classes[2], SyscallClass::OPEN.0);
-        assert_eq!(classes[5], SyscallClass::OPEN.0 << 4);
-        assert_eq!(classes[437], SyscallClass::OPENAT2.0 << 4 | SyscallClass::OPENAT2.0);
+        assert_eq!(classes[2], u16::from(SyscallClass::OPEN.0));
+        assert_eq!(classes[5], u16::from(SyscallClass::OPEN.0) << 8);
+        assert_eq!(classes[437], u16::from(SyscallClass::OPENAT2.0) * 0x101);
         assert_eq!(classes[0], 0, "read is of no interest");
     }
 

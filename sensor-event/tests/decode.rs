@@ -4,9 +4,10 @@
 use proptest::prelude::{any, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use sensor_event::{
-    Address, COUNTERS_LEN, Counter, DecodeError, ExecBody, ExecFlags, ExitBody, FIELDS, Family, FileBody,
-    FileFlags, ForkBody, Header, Kind, LossReason, PathFlags, PathRef, RECORD_BYTES_MAX, RECORD_VERSION,
-    RecordBody, RenameBody, SocketBody, Tier, UnlinkBody, counter_index, decode,
+    COUNTERS_LEN, Counter, CredsBody, DecodeError, ExecBody, ExecFlags, ExitBody, FIELDS, FileBody,
+    FileFlags, ForkBody, Header, Kind, LossReason, ModuleBody, NameBody, NamespaceBody, PathFlags, PathRef,
+    RECORD_BYTES_MAX, RECORD_VERSION, RecordBody, RenameBody, SocketBody, TargetBody, Tier, counter_index,
+    decode,
 };
 use std::collections::BTreeSet;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -25,98 +26,90 @@ fn path(len: usize, flags: PathFlags) -> PathRef {
     PathRef { len: len as u16, flags, ..PathRef::default() }
 }
 
-fn exec() -> Vec<u8> {
+fn exec(kind: Kind) -> Vec<u8> {
     let body = ExecBody {
-        inode: 1,
-        dev: 2,
-        mode: 0o100_755,
         flags: ExecFlags::SCRIPT,
         argc: 2,
         exe: path(11, PathFlags::default()),
-        cwd: path(0, PathFlags::default()),
         cgroup: path(10, PathFlags::default()),
         filename_len: 2,
         interpreter_len: 3,
         argv_len: 4,
-        reserved: 0,
+        ..ExecBody::new_zeroed()
     };
-    record(Kind::EXEC, &body, b"sh\0bin\0usr\0a.service\0./iiia\0b\0")
+    record(kind, &body, b"sh\0bin\0usr\0a.service\0./iiia\0b\0")
 }
 
-fn file() -> Vec<u8> {
+fn file(kind: Kind) -> Vec<u8> {
     let body = FileBody {
-        inode: 1,
-        dev: 2,
-        mode: 3,
-        open_flags: 4,
         flags: FileFlags::CREATED,
         path: path(4, PathFlags::DELETED),
+        name: path(1, PathFlags::CALLER),
+        ..FileBody::new_zeroed()
     };
-    record(Kind::FILE_OPEN, &body, b"f\0d\0")
+    record(kind, &body, b"f\0d\0n")
 }
 
-fn unlink() -> Vec<u8> {
-    let body = UnlinkBody {
+fn name(kind: Kind) -> Vec<u8> {
+    let body = NameBody {
         base: path(2, PathFlags::default()),
         name: path(3, PathFlags::CALLER),
-        result: 2,
         flags: FileFlags::DIRECTORY,
+        text_len: 2,
+        second_text_len: 3,
+        ..NameBody::new_zeroed()
     };
-    record(Kind::FILE_UNLINK, &body, b"d\0a/b")
+    record(kind, &body, b"d\0a/bttsss")
 }
 
-fn rename() -> Vec<u8> {
-    let caller = PathFlags::CALLER;
+fn rename(kind: Kind) -> Vec<u8> {
     let body = RenameBody {
-        old_base: path(0, PathFlags::default()),
-        old_name: path(2, caller),
+        old_name: path(2, PathFlags::CALLER),
         new_base: path(2, PathFlags::default()),
-        new_name: path(1, caller),
-        result: 0,
-        rename_flags: 1,
+        new_name: path(1, PathFlags::CALLER),
+        ..RenameBody::new_zeroed()
     };
-    record(Kind::FILE_RENAME, &body, b"/ad\0b")
+    record(kind, &body, b"/ad\0b")
 }
 
 fn socket(kind: Kind) -> Vec<u8> {
-    let body = SocketBody {
-        socket: 1,
-        source: Address([0; 16]),
-        destination: Address([1; 16]),
-        source_port: 2,
-        destination_port: 3,
-        family: Family::INET6,
-        protocol: 6,
-        result: 111,
-        reserved: 0,
-    };
-    record(kind, &body, b"")
-}
-
-fn fork() -> Vec<u8> {
-    let body = ForkBody {
-        child_start_time_ns: 1,
-        child_parent_start_time_ns: 2,
-        child_cgroup_id: 3,
-        child_pid: 4,
-        child_ppid: 5,
-    };
-    record(Kind::FORK, &body, b"")
+    let body = SocketBody { path: path(2, PathFlags::ABSTRACT), ..SocketBody::new_zeroed() };
+    record(kind, &body, b"ab")
 }
 
 fn exit() -> Vec<u8> {
     record(Kind::EXIT, &ExitBody { wait_status: 256, reserved: 0 }, b"")
 }
 
-/// One of each kind.
+/// One of each kind, in numeric order.
 fn samples() -> Vec<Vec<u8>> {
-    let sockets = [Kind::CONNECT, Kind::CONNECT_RESULT, Kind::LISTEN].map(socket);
-    [exec(), fork(), exit(), file(), unlink(), rename()].into_iter().chain(sockets).collect()
+    Kind::ALL
+        .into_iter()
+        .map(|kind| match kind {
+            Kind::EXEC | Kind::PROCESS => exec(kind),
+            Kind::FORK => record(kind, &ForkBody::new_zeroed(), b""),
+            Kind::EXIT => exit(),
+            Kind::FILE_OPEN | Kind::EXEC_MAP | Kind::MEMFD => file(kind),
+            Kind::FILE_RENAME | Kind::FILE_LINK => rename(kind),
+            Kind::CREDS => record(kind, &CredsBody::new_zeroed(), b""),
+            Kind::PTRACE | Kind::VM_WRITE => record(kind, &TargetBody::new_zeroed(), b""),
+            Kind::MODULE_LOAD => record(kind, &ModuleBody::new_zeroed(), b""),
+            Kind::BPF_LOAD => record(kind, &sensor_event::BpfBody::new_zeroed(), b""),
+            Kind::NAMESPACE => record(kind, &NamespaceBody::new_zeroed(), b""),
+            Kind::CONNECT
+            | Kind::CONNECT_RESULT
+            | Kind::LISTEN
+            | Kind::ACCEPT
+            | Kind::SEND
+            | Kind::SOCKET => socket(kind),
+            _ => name(kind),
+        })
+        .collect()
 }
 
 #[test]
 fn sections_come_apart_as_they_were_put_together() {
-    let bytes = exec();
+    let bytes = exec(Kind::EXEC);
     let RecordBody::Exec(exec) = decode(&bytes).expect("it is an exec").body else { panic!("not an exec") };
     assert_eq!(exec.exe.leaf_first().collect::<Vec<_>>(), [&b"sh"[..], b"bin", b"usr"]);
     assert_eq!(exec.cwd.leaf_first().count(), 0);
@@ -124,14 +117,15 @@ fn sections_come_apart_as_they_were_put_together() {
     assert_eq!((exec.filename, exec.interpreter, exec.argv), (&b"./"[..], &b"iii"[..], &b"a\0b\0"[..]));
     assert_eq!(exec.exe.caller(), None);
 
-    let bytes = unlink();
+    let bytes = name(Kind::FILE_UNLINK);
     let RecordBody::Unlink(unlink) = decode(&bytes).expect("it is an unlink").body else {
         panic!("not an unlink")
     };
     assert_eq!((unlink.base.leaf_first().count(), unlink.name.caller()), (1, Some(&b"a/b"[..])));
     assert_eq!(unlink.name.leaf_first().count(), 0, "a caller's name has no walked components");
+    assert_eq!((unlink.text, unlink.second_text), (&b"tt"[..], &b"sss"[..]));
 
-    let bytes = rename();
+    let bytes = rename(Kind::FILE_RENAME);
     let RecordBody::Rename(rename) = decode(&bytes).expect("it is a rename").body else {
         panic!("not a rename")
     };
@@ -147,7 +141,7 @@ fn every_kind_has_a_body_and_a_row_of_counters() {
     let mut cells = BTreeSet::new();
     for kind in Kind::ALL {
         let lost = LossReason::ALL.map(Counter::Lost);
-        for counter in [Counter::Seen, Counter::Submitted].into_iter().chain(lost) {
+        for counter in [Counter::Seen, Counter::Submitted, Counter::Cached].into_iter().chain(lost) {
             assert!(
                 cells.insert(counter_index(kind, counter)),
                 "{} {counter:?} shares its cell",
@@ -213,7 +207,7 @@ proptest! {
 
     #[test]
     fn damaged_record_never_panics(
-        which in 0..9usize,
+        which in 0..Kind::ALL.len(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let mut bytes = samples().swap_remove(which);
@@ -229,7 +223,9 @@ proptest! {
                 prop_assert!(components <= usize::from(exec.body.exe.len));
             }
             Ok(RecordBody::Unlink(unlink)) => {
-                prop_assert_eq!(unlink.base.bytes.len() + unlink.name.bytes.len(), len - size_of::<Header>() - size_of::<UnlinkBody>());
+                let sections = unlink.base.bytes.len() + unlink.name.bytes.len();
+                let texts = unlink.text.len() + unlink.second_text.len();
+                prop_assert_eq!(sections + texts, len - size_of::<Header>() - size_of::<NameBody>());
             }
             _ => {}
         }

@@ -116,7 +116,7 @@ fn is_wanted(kinds: &[WatchKind], event: &EnrichedEvent) -> bool {
         Body::Connect(_) | Body::ConnectResult(_) => WatchKind::Connect,
         Body::Listen(_) => WatchKind::Listen,
         Body::FileOpen(_) | Body::Unlink(_) | Body::Rename(_) => WatchKind::File,
-        Body::Unknown(_) => return false,
+        _ => return false,
     };
     kinds.contains(&kind)
 }

@@ -58,7 +58,7 @@ fn describe(enriched: &EnrichedEvent) -> Option<(&'static str, String)> {
         Body::Rename(rename) => {
             ("rename", format!("{} -> {}{}", rename.from, rename.to, errno_text(rename.result)))
         }
-        Body::Unknown(_) => return None,
+        _ => return None,
     })
 }
 

@@ -26,6 +26,9 @@ impl KernelPath {
     pub fn walked(section: PathSection<'_>) -> Self {
         let components: Vec<&[u8]> = section.leaf_first().collect::<Vec<_>>().into_iter().rev().collect();
         let flags = section.reference.flags;
+        if flags.contains(PathFlags::ABSTRACT) {
+            return Self { text: format!("@{}", escape(section.bytes)), flags, in_chroot: None };
+        }
         let below = usize::from(section.reference.root_components);
         let in_chroot = (section.reference.root_components != PathRef::ROOT_NOT_MET
             && below < components.len())
@@ -36,10 +39,11 @@ impl KernelPath {
     }
 
     /// A name from a caller, made absolute: `base` is where it starts, for an absolute one the task's root. Folds `.`,
-    /// `..` and repeated `/` lexically, never above the task's root. A name the kernel walked stays what it is.
+    /// `..` and repeated `/` lexically, never above the task's root. A name that is the kernel's own is one component below
+    /// `base`, or none.
     #[must_use]
     pub fn joined(base: PathSection<'_>, name: PathSection<'_>) -> Self {
-        let Some(given) = name.caller() else { return Self::walked(name) };
+        let Some(given) = name.caller() else { return Self::walked(base).below(name) };
         let mut base_components: Vec<&[u8]> = base.leaf_first().collect();
         base_components.reverse();
         let is_absolute = given.starts_with(b"/");
@@ -60,6 +64,22 @@ impl KernelPath {
             flags,
             in_chroot: (root_len > 0).then(|| render(is_rootless, &folded[root_len..])),
         }
+    }
+
+    /// The kernel's own names in `section` below this path.
+    fn below(mut self, section: PathSection<'_>) -> Self {
+        let mut components: Vec<&[u8]> = section.leaf_first().collect();
+        components.reverse();
+        self.flags = self.flags.union(section.reference.flags);
+        for text in std::iter::once(&mut self.text).chain(self.in_chroot.as_mut()) {
+            for component in &components {
+                if text != "/" {
+                    text.push('/');
+                }
+                text.push_str(&escape(component));
+            }
+        }
+        self
     }
 
     /// Whether the file has no name any more.
@@ -183,7 +203,7 @@ const fn is_incomplete(flags: PathFlags) -> bool {
 
 /// Whether a path does not begin at the root of a mount namespace.
 const fn is_rootless(flags: PathFlags) -> bool {
-    is_incomplete(flags) || flags.contains(PathFlags::NO_NAMESPACE)
+    is_incomplete(flags) || flags.contains(PathFlags::NO_NAMESPACE) || flags.contains(PathFlags::NO_MOUNT)
 }
 
 /// Stands for components that are missing: NUL cannot be part of a name.
@@ -191,12 +211,14 @@ const MISSING: &[u8] = b"\0...";
 /// Stands for a `..` that only the kernel could follow.
 const UP: &[u8] = b"\0..";
 
-const FLAG_NAMES: [(PathFlags, &str); 5] = [
+const FLAG_NAMES: [(PathFlags, &str); 7] = [
     (PathFlags::TRUNCATED, "truncated"),
     (PathFlags::DELETED, "deleted"),
     (PathFlags::CALLER, "from_caller"),
     (PathFlags::NO_NAMESPACE, "no_namespace"),
     (PathFlags::FAULT, "fault"),
+    (PathFlags::ABSTRACT, "abstract"),
+    (PathFlags::NO_MOUNT, "no_mount"),
 ];
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(super) fn observed(
         }
         Body::Listen(socket) => (Action::Listen, endpoint(socket, socket.source, socket.source_port)?),
         Body::FileOpen(file) => {
-            if !is_kept(file) {
+            if !is_kept(file) || !file.is_change() {
                 return None;
             }
             traits.ephemeral = fresh_files.wrote(workload, file, now);
@@ -60,8 +60,7 @@ pub(super) fn observed(
             let (from, to) = (literal(&rename.from.text, own), literal(&rename.to.text, own));
             (Action::Rename, Object::Rename { from, to })
         }
-        Body::Unlink(_) | Body::Rename(_) => return None,
-        Body::Fork(_) | Body::Exit(_) | Body::ConnectResult(_) | Body::Unknown(_) => return None,
+        _ => return None,
     };
     let subject = Subject(process.lineage.subject.to_string());
     Some(Observation {

@@ -1,0 +1,103 @@
+//! File facts. Not what is fresh or ephemeral about them over time. It may call the event crate.
+
+use super::KernelPath;
+use sensor_event::FileFlags;
+
+/// An opened, mapped or nameless file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileOpen {
+    /// The file.
+    pub path: KernelPath,
+    /// Inode number.
+    pub inode: u64,
+    /// Device.
+    pub dev: u32,
+    /// Type and permission bits.
+    pub mode: u32,
+    /// `O_*` flags of an open, `PROT_*` of a mapping, `MFD_*` of a memfd.
+    pub open_flags: u32,
+    /// 0 or a positive errno.
+    pub result: i32,
+    /// Properties.
+    pub flags: FileFlags,
+}
+
+impl FileOpen {
+    /// Whether the open can have changed the file, or made it.
+    #[must_use]
+    pub const fn is_change(&self) -> bool {
+        let is_writable = self.open_flags & O_ACCMODE != 0 || self.open_flags & O_TRUNC != 0;
+        self.result == 0 && (is_writable || self.is_created())
+    }
+
+    /// Whether the open made the file.
+    #[must_use]
+    pub const fn is_created(&self) -> bool {
+        self.flags.contains(FileFlags::CREATED) || self.is_unnamed()
+    }
+
+    /// Whether the open made a name that must not exist before, or a file without a name.
+    #[must_use]
+    pub const fn is_ephemeral(&self) -> bool {
+        let exclusive = self.flags.contains(FileFlags::CREATED) && self.open_flags & O_EXCL != 0;
+        exclusive || self.is_unnamed()
+    }
+
+    const fn is_unnamed(&self) -> bool {
+        self.open_flags & O_TMPFILE_BIT != 0
+    }
+}
+
+/// An operation on one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The name, made absolute.
+    pub path: KernelPath,
+    /// 0 or a positive errno.
+    pub result: i32,
+    /// Properties.
+    pub flags: FileFlags,
+    /// By kind, as [`sensor_event::NameBody`] has it: mode, ids, length or flags.
+    pub value: u64,
+    /// By kind: what a symbolic link says, an attribute's name, or a mount's source; escaped.
+    pub text: String,
+    /// By kind: a mount's file system type; escaped.
+    pub second_text: String,
+    /// Inode number of what has the name, 0 when unknown.
+    pub inode: u64,
+    /// Its device, 0 when unknown.
+    pub dev: u32,
+}
+
+impl Name {
+    /// Whether it is a directory that was removed.
+    #[must_use]
+    pub const fn is_directory(&self) -> bool {
+        self.flags.contains(FileFlags::DIRECTORY)
+    }
+}
+
+/// A changed name, or another name of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rename {
+    /// The name before, made absolute.
+    pub from: KernelPath,
+    /// The name after, made absolute.
+    pub to: KernelPath,
+    /// 0 or a positive errno.
+    pub result: i32,
+    /// `RENAME_*` flags; of a link `AT_*` flags.
+    pub rename_flags: u32,
+    /// Inode number of what has the old name, 0 when unknown.
+    pub inode: u64,
+    /// Its device, 0 when unknown.
+    pub dev: u32,
+    /// Properties.
+    pub flags: FileFlags,
+}
+
+const O_ACCMODE: u32 = 0o3;
+const O_TRUNC: u32 = 0o1000;
+const O_EXCL: u32 = 0o200;
+/// `__O_TMPFILE`, of the generic ABI that x86-64, arm64 and riscv64 share.
+const O_TMPFILE_BIT: u32 = 0o20_000_000;
