@@ -93,7 +93,7 @@ fn attach_all(
     // Several events can share a program: it is loaded once, and what became of it goes for all of them.
     let mut programs: HashMap<&'static str, HookState> = HashMap::new();
     for probe in PROBES.iter().filter(|probe| options.kinds.contains(probe.family)) {
-        let status = attach(ebpf, btf, probe, &mut programs);
+        let status = attach(ebpf, btf, probe, options.tracepoint_only, &mut programs);
         if let HookState::Failed(reason) = &status.state
             && status.required
         {
@@ -110,6 +110,7 @@ fn attach(
     ebpf: &mut Ebpf,
     btf: &aya::Btf,
     probe: &Probe,
+    tracepoint_only: bool,
     programs: &mut HashMap<&'static str, HookState>,
 ) -> HookStatus {
     let mut why_not_better = Vec::new();
@@ -122,6 +123,10 @@ fn attach(
         why_not_better: String::new(),
     };
     for hook in probe.hooks {
+        if tracepoint_only && hook.tier == Tier::LSM {
+            why_not_better.push(format!("{}: only tracepoints were asked for", hook.attach.name()));
+            continue;
+        }
         let state = match programs.get(hook.program) {
             Some(state) => state.clone(),
             None => attach_program(ebpf, btf, hook),

@@ -50,6 +50,8 @@ pub struct KernelOptions {
     pub activity_ring_bytes: u32,
     /// Which families to hook.
     pub kinds: KindSet,
+    /// Use no hook better than tracepoints, as if the kernel offered none: for tests.
+    pub tracepoint_only: bool,
     /// Let the programs log what they could not do, to `tracing`.
     pub bpf_log: bool,
     /// Where to read BTF instead of /sys/kernel/btf/vmlinux: for tests.
@@ -62,6 +64,7 @@ impl Default for KernelOptions {
             lifecycle_ring_bytes: 8 << 20,
             activity_ring_bytes: 16 << 20,
             kinds: KindSet::ALL,
+            tracepoint_only: false,
             bpf_log: false,
             btf_path: None,
         }

@@ -1,9 +1,8 @@
-//! What the native kernel tests share: a loaded kernel side whose records can be waited for, and children that act
-//! on request. Not a test. It may call the agent's kernel module, sensor-event and nix.
-#![allow(dead_code, reason = "every test file uses a part of it")]
+//! What the kernel tests share: a loaded kernel side whose records can be waited for, children that act on request,
+//! and the lines that say what was asserted. Not a test. It may call the agent's kernel module and sensor-event.
 
-use sensor_agent::kernel::{Counters, Kernel, KernelError, KernelOptions};
-use sensor_event::{Header, PathSection, Record, RecordBody, decode};
+use sensor_agent::kernel::{Counters, HookState, Kernel, KernelError, KernelOptions};
+use sensor_event::{Header, Kind, PathSection, Record, RecordBody, decode};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -18,6 +17,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(10);
 const ACTION: &str = "SENSOR_TEST_ACTION";
 const FOLDER: &str = "SENSOR_TEST_FOLDER";
 
+/// Names the best tier that the tests may use: `tracepoint`, or anything else for the best there is.
+const TIER: &str = "SENSOR_TEST_TIER";
+
 /// A loaded kernel side and every record it has given so far.
 pub(crate) struct Capture {
     pub(crate) kernel: Kernel,
@@ -27,12 +29,13 @@ pub(crate) struct Capture {
 impl Capture {
     /// Loads everything; `None`, and says `skipped: <reason>`, where that is not permitted.
     pub(crate) fn start() -> Option<Self> {
-        Self::start_with(&KernelOptions::default())
+        Self::start_with(KernelOptions::default())
     }
 
     /// As [`Self::start`], with other options.
-    pub(crate) fn start_with(options: &KernelOptions) -> Option<Self> {
-        match Kernel::load(options) {
+    pub(crate) fn start_with(options: KernelOptions) -> Option<Self> {
+        let options = KernelOptions { tracepoint_only: is_tracepoint_only(), ..options };
+        match Kernel::load(&options) {
             Ok(kernel) => Some(Self { kernel, records: Vec::new() }),
             Err(
                 error @ (KernelError::Capability { .. }
@@ -102,6 +105,15 @@ impl Capture {
             .collect()
     }
 
+    /// Says that the content of a kind was asserted, with the hook and the tier that it got here. `what` completes
+    /// "asserted: ", for the table of docs/kernel-support.md.
+    pub(crate) fn cell(&self, kind: Kind, what: &str) {
+        let hook = self.kernel.hooks().iter().find(|hook| hook.event == kind.name());
+        let hook = hook.unwrap_or_else(|| panic!("no hook for {}", kind.name()));
+        assert_eq!(hook.state, HookState::Attached, "{}", kind.name());
+        cell(kind, hook.tier, &hook.hook, what);
+    }
+
     /// The counters.
     pub(crate) fn counters(&self) -> Counters {
         self.kernel.counters().expect("the counters can be read")
@@ -141,7 +153,24 @@ impl Folder {
     }
 }
 
-/// This test program again, to do `action` in `folder`: its test `acting_child` must call [`act`].
+/// Whether this run is to use no better tier than tracepoints.
+pub(crate) fn is_tracepoint_only() -> bool {
+    std::env::var(TIER).is_ok_and(|tier| tier == "tracepoint")
+}
+
+/// Says that the content of a kind was asserted at a tier and hook. [`Capture::cell`] looks both up.
+pub(crate) fn cell(kind: Kind, tier: &str, hook: &str, what: &str) {
+    let line = serde_json::json!({ "kind": kind.name(), "tier": tier, "hook": hook, "what": what });
+    println!("cell: {line}");
+}
+
+/// Says that the content of a kind cannot be asserted on this kernel and tier, and why.
+#[expect(dead_code, reason = "no kind needs it yet")]
+pub(crate) fn no_cell(kind: Kind, reason: &str) {
+    println!("cell: {}", serde_json::json!({ "kind": kind.name(), "reason": reason }));
+}
+
+/// This test program again, to do `action`, which is `module/what`, in `folder`: that module's `act` gets it.
 pub(crate) fn actor(action: &str, folder: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test program has a path"));
     command.args(["--exact", "acting_child", "--nocapture"]).env(ACTION, action).env(FOLDER, folder);
@@ -155,9 +184,7 @@ pub(crate) fn output(action: &str, folder: &Path) -> Output {
     actor(action, folder).output().expect("the actor runs")
 }
 
-/// In a child made by [`actor`]: does what was asked. In the test run itself: nothing.
-pub(crate) fn act(actions: impl FnOnce(&str, &Path)) {
-    if let (Ok(action), Some(folder)) = (std::env::var(ACTION), std::env::var_os(FOLDER)) {
-        actions(&action, Path::new(&folder));
-    }
+/// In a child made by [`actor`]: what was asked, and where. In the test run itself: nothing.
+pub(crate) fn requested() -> Option<(String, PathBuf)> {
+    Some((std::env::var(ACTION).ok()?, std::env::var_os(FOLDER)?.into()))
 }

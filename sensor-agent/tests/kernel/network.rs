@@ -1,9 +1,7 @@
-//! Native test: TCP connects, their results, and listens, on loopback. Skips where loading is not permitted. It may
+//! TCP connects, their results, and listens, on loopback. Skips where loading is not permitted. It may
 //! call the agent's kernel module.
 
-mod kernel_support;
-
-use kernel_support::{Capture, Folder, act, actor};
+use crate::support::{Capture, Folder, actor};
 use sensor_event::{Address, CONNECT_PENDING, Family, Kind, RecordBody, SocketBody};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -29,7 +27,9 @@ fn family(of: IpAddr) -> Family {
 /// socket's address to the next one, so a result belongs to the port as well.
 fn connects(capture: &Capture, pid: u32, port: u16) -> Vec<(SocketBody, SocketBody)> {
     let begun = capture.all(|header, body| match body {
-        RecordBody::Connect(socket) if header.pid == pid && socket.destination_port == port => Some(*socket),
+        RecordBody::Connect(socket) if header.pid == pid && socket.body.destination_port == port => {
+            Some(socket.body)
+        }
         _ => None,
     });
     begun
@@ -37,9 +37,9 @@ fn connects(capture: &Capture, pid: u32, port: u16) -> Vec<(SocketBody, SocketBo
         .map(|socket| {
             let results = capture.all(|_, body| match body {
                 RecordBody::ConnectResult(result)
-                    if result.socket == socket.socket && result.destination_port == port =>
+                    if result.body.socket == socket.socket && result.body.destination_port == port =>
                 {
-                    Some(*result)
+                    Some(result.body)
                 }
                 _ => None,
             });
@@ -51,7 +51,7 @@ fn connects(capture: &Capture, pid: u32, port: u16) -> Vec<(SocketBody, SocketBo
 
 fn listens(capture: &Capture, pid: u32) -> Vec<SocketBody> {
     capture.all(|header, body| match body {
-        RecordBody::Listen(socket) if header.pid == pid => Some(*socket),
+        RecordBody::Listen(socket) if header.pid == pid => Some(socket.body),
         _ => None,
     })
 }
@@ -72,7 +72,7 @@ fn connect_is_seen_with_its_result() {
         let folder = Folder::new();
         fs::write(folder.join("ports"), format!("{open}\n{}\n", SocketAddr::new(on, closed)))
             .expect("writable");
-        let pid = capture.run(&mut actor("connect", &folder.path));
+        let pid = capture.run(&mut actor("network/connect", &folder.path));
         for (port, result) in [(open.port(), 0), (closed, nix::errno::Errno::ECONNREFUSED as i32)] {
             let pairs = connects(&capture, pid, port);
             assert_eq!(pairs.len(), 1, "connects to {on} {port}");
@@ -83,6 +83,8 @@ fn connect_is_seen_with_its_result() {
             assert_eq!(begun.protocol, 6);
         }
     }
+    capture.cell(Kind::CONNECT, "family, addresses, ports");
+    capture.cell(Kind::CONNECT_RESULT, "success and refusal, of the socket that connects");
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn a_socket_connected_to_itself_has_a_result() {
     let port = free_port(V4).expect("a port is free");
     let folder = Folder::new();
     fs::write(folder.join("ports"), SocketAddr::new(V4, port).to_string()).expect("writable");
-    let pid = capture.run(&mut actor("connect-self", &folder.path));
+    let pid = capture.run(&mut actor("network/connect-self", &folder.path));
     let pairs = connects(&capture, pid, port);
     assert_eq!(pairs.len(), 1);
     let (begun, ended) = pairs[0];
@@ -117,12 +119,13 @@ fn listen_is_seen_with_address_and_port() {
         let Some(port) = free_port(on) else { continue };
         let folder = Folder::new();
         fs::write(folder.join("ports"), SocketAddr::new(on, port).to_string()).expect("writable");
-        let pid = capture.run(&mut actor("listen", &folder.path));
+        let pid = capture.run(&mut actor("network/listen", &folder.path));
         let seen = listens(&capture, pid);
         assert_eq!(seen.len(), 1, "listens on {on}");
         assert_eq!((seen[0].source, seen[0].source_port, seen[0].family), (address(on), port, family(on)));
         assert_eq!((seen[0].destination, seen[0].destination_port, seen[0].result), (Address([0; 16]), 0, 0));
     }
+    capture.cell(Kind::LISTEN, "family, address, port");
 }
 
 #[test]
@@ -133,10 +136,10 @@ fn own_activity_is_left_out() {
     TcpStream::connect(own).expect("loopback connects");
     let folder = Folder::new();
     fs::write(folder.join("ports"), own.to_string()).expect("writable");
-    let pid = capture.run(&mut actor("connect", &folder.path));
+    let pid = capture.run(&mut actor("network/connect", &folder.path));
     let to_own_port = capture.all(|header, body| match body {
         RecordBody::Connect(socket) | RecordBody::ConnectResult(socket)
-            if socket.destination_port == own.port() =>
+            if socket.body.destination_port == own.port() =>
         {
             Some((header.kind, header.kind == Kind::CONNECT && header.pid == pid))
         }
@@ -146,18 +149,16 @@ fn own_activity_is_left_out() {
     assert_eq!(listens(&capture, std::process::id()), []);
 }
 
-#[test]
-fn acting_child() {
-    act(|action, folder: &Path| {
-        let ports = fs::read_to_string(folder.join("ports")).expect("the ports are there");
-        for port in ports.lines() {
-            let port: SocketAddr = port.parse().expect("an address and a port");
-            match action {
-                "connect-self" => connect_self(port),
-                "connect" => drop(TcpStream::connect(port)),
-                "listen" => drop(TcpListener::bind(port).expect("the port is free")),
-                _ => panic!("unknown action {action}"),
-            }
+/// What the actors of this module do.
+pub(crate) fn act(action: &str, folder: &Path) {
+    let ports = fs::read_to_string(folder.join("ports")).expect("the ports are there");
+    for port in ports.lines() {
+        let port: SocketAddr = port.parse().expect("an address and a port");
+        match action {
+            "connect-self" => connect_self(port),
+            "connect" => drop(TcpStream::connect(port)),
+            "listen" => drop(TcpListener::bind(port).expect("the port is free")),
+            _ => panic!("unknown action {action}"),
         }
-    });
+    }
 }

@@ -1,17 +1,17 @@
-//! Native test: opens, removals and renames by real programs, on the running kernel. Skips where loading is not
+//! opens, removals and renames by real programs, on the running kernel. Skips where loading is not
 //! permitted. It may call the agent's kernel module.
 
-mod kernel_support;
-
-use kernel_support::{Capture, Folder, absolute, act, actor, bytes};
+use crate::raw::{self, Lease, RacingOpenHow};
+use crate::support::{Capture, Folder, absolute, actor, bytes};
 use nix::fcntl::{AtFlags, OFlag, OpenHow, open, openat, openat2, renameat};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, chroot, unlinkat};
-use sensor_event::{FileFlags, PathFlags, PathSection, RecordBody};
+use sensor_event::{FileFlags, Kind, PathFlags, PathSection, RecordBody};
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -93,13 +93,14 @@ fn open_shows_the_resolved_path_and_what_it_may_change() {
         open("target", 1 | O_CREAT | O_TRUNC, FileFlags::CREATED),
     ];
     assert_eq!(opens(&capture, pid, Path::new("/")), expected);
+    capture.cell(Kind::FILE_OPEN, "resolved path, flags, created or not; devices are left out");
 }
 
 #[test]
 fn every_call_that_opens_is_seen() {
     let Some(mut capture) = Capture::start() else { return };
     let folder = Folder::new();
-    let pid = capture.run(&mut actor("opens", &folder.path));
+    let pid = capture.run(&mut actor("files/opens", &folder.path));
     let names: Vec<(Vec<u8>, u32, FileFlags)> = opens(&capture, pid, &folder.path)
         .into_iter()
         .map(|open| (open.path, open.open_flags, open.flags))
@@ -116,36 +117,12 @@ fn every_call_that_opens_is_seen() {
     );
 }
 
-/// Opens a file for writing with flags that another thread takes back while the kernel waits for a lease.
-const FLAGS_TAKEN_BACK: &str = r#"
-import ctypes, fcntl, os, signal, struct, threading
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
-name = b"leased"
-lease = os.open(name, os.O_RDONLY)
-fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-how = ctypes.create_string_buffer(struct.pack("QQQ", os.O_WRONLY, 0, 0), 24)
-def take_back():
-    assert signal.sigtimedwait([signal.SIGIO], 30), "the open breaks the lease"
-    ctypes.memset(how, 0, 8)
-    fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-thread = threading.Thread(target=take_back)
-thread.start()
-openat2, at_fdcwd = 437, -100
-assert ctypes.CDLL(None).syscall(openat2, at_fdcwd, ctypes.c_char_p(name), how, 24) > 0
-thread.join()
-"#;
-
 #[test]
 fn flags_that_the_caller_takes_back_hide_no_open() {
     let Some(mut capture) = Capture::start() else { return };
-    if Command::new("python3").arg("-V").output().is_err() {
-        println!("skipped: python3 is not installed");
-        return;
-    }
     let folder = Folder::new();
     fs::write(folder.join("leased"), "").expect("a file can be written");
-    let script = ["-I", "-S", "-c", FLAGS_TAKEN_BACK];
-    let pid = capture.run(Command::new("python3").args(script).current_dir(&folder.path));
+    let pid = capture.run(&mut actor("files/take-back", &folder.path));
     let opens = opens(&capture, pid, &folder.path);
     let expected = Open {
         path: bytes(folder.join("leased")),
@@ -172,7 +149,7 @@ fn names_are_bytes() {
 fn unlink_shows_name_base_and_result() {
     let Some(mut capture) = Capture::start() else { return };
     let folder = Folder::new();
-    let pid = capture.run(&mut actor("unlinks", &folder.path));
+    let pid = capture.run(&mut actor("files/unlinks", &folder.path));
     let at = |base: &Path, name: &Path| [&bytes(base)[..], b"|", &bytes(name)].concat();
     let below = folder.join("below");
     let (file, directory) = (FileFlags::default(), FileFlags::DIRECTORY);
@@ -187,13 +164,14 @@ fn unlink_shows_name_base_and_result() {
             (at(&folder.path, Path::new("below")), 0, directory),
         ]
     );
+    capture.cell(Kind::FILE_UNLINK, "base and name, file or directory, result");
 }
 
 #[test]
 fn rename_shows_both_names_and_bases() {
     let Some(mut capture) = Capture::start() else { return };
     let folder = Folder::new();
-    let pid = capture.run(&mut actor("renames", &folder.path));
+    let pid = capture.run(&mut actor("files/renames", &folder.path));
     let at = |base: &Path, name: &Path| [&bytes(base)[..], b"|", &bytes(name)].concat();
     let below = folder.join("below");
     assert_eq!(
@@ -208,6 +186,7 @@ fn rename_shows_both_names_and_bases() {
             ),
         ]
     );
+    capture.cell(Kind::FILE_RENAME, "both bases and names, result");
 }
 
 #[test]
@@ -217,7 +196,7 @@ fn chroot_and_mount_namespace_show_where_files_lie() {
     fs::create_dir(folder.join("root")).expect("a folder can be made");
     fs::create_dir(folder.join("root/inside")).expect("a folder can be made");
     fs::create_dir(folder.join("there")).expect("a folder can be made");
-    let pid = capture.run(&mut actor("chroot", &folder.path));
+    let pid = capture.run(&mut actor("files/chroot", &folder.path));
     let paths: Vec<Vec<u8>> = opens(&capture, pid, &folder.path).into_iter().map(|open| open.path).collect();
     assert_eq!(
         paths,
@@ -237,18 +216,17 @@ fn own_activity_is_left_out() {
     assert_eq!(opens(&capture, pid, &folder.path).len(), 1);
 }
 
-#[test]
-fn acting_child() {
-    act(|action, folder| {
-        std::env::set_current_dir(folder).expect("the folder can be entered");
-        match action {
-            "opens" => act_opens(folder),
-            "unlinks" => act_unlinks(folder),
-            "renames" => act_renames(folder),
-            "chroot" => act_chroot(folder),
-            _ => panic!("unknown action {action}"),
-        }
-    });
+/// What the actors of this module do.
+pub(crate) fn act(action: &str, folder: &Path) {
+    std::env::set_current_dir(folder).expect("the folder can be entered");
+    match action {
+        "opens" => act_opens(folder),
+        "take-back" => act_take_back(),
+        "unlinks" => act_unlinks(folder),
+        "renames" => act_renames(folder),
+        "chroot" => act_chroot(folder),
+        _ => panic!("unknown action {action}"),
+    }
 }
 
 fn act_opens(folder: &Path) {
@@ -262,6 +240,24 @@ fn act_opens(folder: &Path) {
     open("by-openat", OFlag::O_RDONLY | OFlag::O_CREAT, mode).expect("open works");
     open("a \n\u{1}\\ name", OFlag::O_CREAT | OFlag::O_WRONLY, mode).expect("open works");
     open("missing/name", OFlag::O_CREAT | OFlag::O_WRONLY, mode).expect_err("there is no such folder");
+}
+
+/// Opens a file for writing with flags that another thread takes back while the kernel waits for a lease.
+fn act_take_back() {
+    raw::ignore_sigio().expect("the signal can be ignored");
+    let leased = OwnedFd::from(fs::File::open("leased").expect("the file opens"));
+    raw::set_lease(&leased, Lease::Read).expect("a file that is open nowhere else can be leased");
+    let how = RacingOpenHow::new(OFlag::O_WRONLY.bits());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !raw::is_lease_breaking(&leased).expect("a lease has a state") {
+                std::thread::yield_now();
+            }
+            how.set_flags(0);
+            raw::set_lease(&leased, Lease::None).expect("a lease can be given up");
+        });
+        raw::openat2(c"leased", &how).expect("the open waits for the lease, and then works");
+    });
 }
 
 fn act_unlinks(folder: &Path) {

@@ -1,9 +1,7 @@
-//! Native test: execs, forks and exits of real programs, on the running kernel. Skips where loading is not
+//! execs, forks and exits of real programs, on the running kernel. Skips where loading is not
 //! permitted. It may call the agent's kernel module.
 
-mod kernel_support;
-
-use kernel_support::{Capture, Folder, absolute, act, actor, bytes};
+use crate::support::{Capture, Folder, absolute, actor, bytes};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -16,7 +14,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -77,6 +75,7 @@ fn exec_shows_program_arguments_directory_and_parent() {
     assert_eq!(exec.exec_flags, ExecFlags::default());
     assert_eq!(exec.flags, PathFlags::default());
     assert_eq!(usize::from(exec.root_components), program.components().count() - 1);
+    capture.cell(Kind::EXEC, "program, name as given, arguments, directory, parent");
 }
 
 #[test]
@@ -114,7 +113,7 @@ fn script_shows_its_name_and_its_interpreter() {
     let folder = Folder::new();
     let script = folder.join("script");
     fs::write(&script, "#!/bin/sh -e\nexit 3\n").expect("a script can be written");
-    Command::new("chmod").arg("+x").arg(&script).status().expect("chmod runs");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("the script is ours");
     let pid = capture.run(&mut Command::new(&script));
     let exec = exec_of(&capture, pid);
     assert_eq!(exec.filename, bytes(&script));
@@ -146,6 +145,7 @@ fn exit_shows_code_and_signal() {
     assert_eq!(status(&capture, pid), [7 << 8]);
     let pid = capture.run(Command::new("/bin/sh").args(["-c", "kill -9 $$"]));
     assert_eq!(status(&capture, pid), [9]);
+    capture.cell(Kind::EXIT, "exit code, signal");
 }
 
 #[test]
@@ -172,13 +172,14 @@ fn fork_links_child_to_parent_by_start_time() {
     assert_eq!(child[0].1, 3 << 8);
     assert_eq!(child[0].0.start_time_ns, forks[0].child_start_time_ns);
     assert_eq!(child[0].0.parent_start_time_ns, start);
+    capture.cell(Kind::FORK, "child and parent by pid and start time");
 }
 
 #[test]
 fn threads_are_not_processes() {
     let Some(mut capture) = Capture::start() else { return };
     let folder = Folder::new();
-    let pid = capture.run(&mut actor("threads", &folder.path));
+    let pid = capture.run(&mut actor("process/threads", &folder.path));
     let records = capture.all(|header, body| {
         (header.pid == pid).then_some(match body {
             RecordBody::Exec(_) => Kind::EXEC,
@@ -195,12 +196,12 @@ fn program_without_a_name_is_flagged() {
     let Some(mut capture) = Capture::start() else { return };
     let folder = Folder::new();
     let copy = program(&folder, "gone");
-    let pid = capture.run(&mut actor("deleted", &folder.path));
+    let pid = capture.run(&mut actor("process/deleted", &folder.path));
     let exec = exec_of(&capture, pid);
     assert_eq!((exec.exe, exec.flags), (bytes(&copy), PathFlags::DELETED));
     assert_eq!(exec.exec_flags, ExecFlags::default());
 
-    let pid = capture.run(&mut actor("memfd", &folder.path));
+    let pid = capture.run(&mut actor("process/memfd", &folder.path));
     let exec = exec_of(&capture, pid);
     assert_eq!(exec.exe, b"/memfd:hidden");
     assert_eq!(exec.exec_flags, ExecFlags::MEMFD);
@@ -214,7 +215,7 @@ fn chroot_does_not_hide_where_a_program_lies() {
     let folder = Folder::new();
     program(&folder, "program");
     fs::create_dir(folder.join("root")).expect("a folder can be made");
-    let pid = capture.run(&mut actor("chroot", &folder.path));
+    let pid = capture.run(&mut actor("process/chroot", &folder.path));
     let exec = exec_of(&capture, pid);
     // The root is a bind mount of `/`, so the whole path appears below it again.
     let inside = bytes(folder.join("program"));
@@ -231,7 +232,7 @@ fn mount_namespace_shows_its_own_paths() {
     fs::create_dir(folder.join("here")).expect("a folder can be made");
     fs::create_dir(folder.join("there")).expect("a folder can be made");
     program(&folder, "here/program");
-    let pid = capture.run(&mut actor("mount", &folder.path));
+    let pid = capture.run(&mut actor("process/mount", &folder.path));
     assert_eq!(exec_of(&capture, pid).exe, bytes(folder.join("there/program")));
     let namespaces = capture.all(|header, body| {
         (header.pid == pid && matches!(body, RecordBody::Exec(_))).then_some(header.mnt_ns)
@@ -239,9 +240,9 @@ fn mount_namespace_shows_its_own_paths() {
     assert_ne!(namespaces.first(), namespaces.last(), "the namespace changed between the two execs");
 }
 
-#[test]
-fn acting_child() {
-    act(|action, folder| match action {
+/// What the actors of this module do.
+pub(crate) fn act(action: &str, folder: &Path) {
+    match action {
         "threads" => {
             for _ in 0..20 {
                 std::thread::spawn(|| {}).join().expect("the thread ends");
@@ -274,7 +275,7 @@ fn acting_child() {
             panic!("exec failed: {}", Command::new(folder.join("there/program")).exec());
         }
         _ => panic!("unknown action {action}"),
-    });
+    }
 }
 
 fn execute(file: &std::os::fd::OwnedFd) {

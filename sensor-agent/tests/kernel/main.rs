@@ -1,0 +1,30 @@
+//! Native tests: every event, its content and its account, by real programs on the running kernel. One binary that
+//! needs nothing but a shell with `true`, `false`, `touch` and `rm`, so that `cargo xtask vm` can run it in an empty
+//! machine too. Not tests of the decoder or of the agent. It may call the agent's kernel module.
+//!
+//! A module a subject. Its tests act through children: real programs, or this binary again, asked for an action
+//! ([`support::actor`]) that the module's `act` carries out. A test that has asserted what an event holds says so
+//! with [`support::Capture::cell`]; an event that cannot be asserted here is said with [`support::no_cell`].
+
+mod files;
+mod flood;
+mod network;
+mod process;
+mod raw;
+mod refusals;
+mod support;
+
+/// Not a test of its own: in a child made by [`support::actor`] it does what was asked, else nothing.
+#[test]
+fn acting_child() {
+    let Some((action, folder)) = support::requested() else { return };
+    let (module, action) = action.split_once('/').expect("an action is `module/what`");
+    match module {
+        "files" => files::act(action, &folder),
+        "flood" => flood::act(action),
+        "network" => network::act(action, &folder),
+        "process" => process::act(action, &folder),
+        "refusals" => refusals::act(action),
+        _ => panic!("no module {module} has actions"),
+    }
+}
