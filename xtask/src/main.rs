@@ -1,6 +1,7 @@
 //! `cargo xtask`: every developer task, one subcommand each. Not part of the product: nothing here ships. It may
 //! run cargo, git, the built binaries, and what `setup` installs.
 
+mod btf;
 mod ci;
 mod demo;
 mod ebpf;
@@ -26,6 +27,8 @@ enum Task {
     Setup,
     /// Build the kernel programs.
     Ebpf(ebpf::Arguments),
+    /// Make the trimmed BTF of kernels that the agent's tests resolve fields in.
+    Btf(btf::Arguments),
     /// Generate the protocol code from proto/.
     Codegen {
         /// Fail if the committed code differs instead of writing it.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Setup => setup::run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
+        Task::Btf(arguments) => btf::run(&arguments),
         Task::Codegen { check } => ci::codegen(check),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test { filter } => testing::run(filter.as_deref()),
