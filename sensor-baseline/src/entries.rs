@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::matcher::PathMatcher;
-use crate::object::{Endpoint, Object, PathText};
+use crate::object::{Endpoint, Object, PathText, Protocol};
 use crate::pattern::{Network, Pattern, Ports};
 
 /// A set of patterns with an exact index for those that stand for one object.
@@ -115,11 +115,12 @@ impl EntrySet {
 
     fn holds_endpoint(&self, endpoint: &Endpoint) -> bool {
         let ports = Ports::One(endpoint.port);
-        let peer = Pattern::Connect { network: Network::single(endpoint.address), ports };
+        let (protocol, network) = (endpoint.protocol, Network::single(endpoint.address));
+        let peer = Pattern::Connect { protocol, network, ports };
         let bound = Pattern::Listen { address: Some(endpoint.address.to_canonical()), ports };
         // A set is of one action, so at most one of the two can be in it.
         self.patterns.contains(&peer)
-            || self.patterns.contains(&bound)
+            || (protocol == Protocol::Tcp && self.patterns.contains(&bound))
             || self.endpoint_ranges.iter().any(|range| range.holds_endpoint(endpoint))
     }
 }

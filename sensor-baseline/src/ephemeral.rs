@@ -43,8 +43,10 @@ fn class_of(entry: &Entry) -> Option<Entry> {
         Pattern::Listen { address, ports: Ports::One(EPHEMERAL_PORT_MIN..) } => {
             Pattern::Listen { address: *address, ports: Ports::Ephemeral }
         }
-        Pattern::Connect { network, ports: Ports::One(EPHEMERAL_PORT_MIN..) } if network.is_loopback() => {
-            Pattern::Connect { network: *network, ports: Ports::Ephemeral }
+        Pattern::Connect { protocol, network, ports: Ports::One(EPHEMERAL_PORT_MIN..) }
+            if network.is_loopback() =>
+        {
+            Pattern::Connect { protocol: *protocol, network: *network, ports: Ports::Ephemeral }
         }
         _ => return None,
     };

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::object::{Object, ObjectError, PathText};
+use crate::object::{Object, ObjectError, PathText, Protocol};
 
 /// What owns a baseline, for example `unit:nginx.service`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -151,7 +151,10 @@ impl Behaviour {
         let has_object = match (&self.object, self.action) {
             (Object::Path(path), Action::Exec | Action::Write | Action::Delete) => is_path(path),
             (Object::Rename { from, to }, Action::Rename) => is_path(from) && is_path(to),
-            (Object::Endpoint(endpoint), Action::Connect | Action::Listen) => endpoint.port > 0,
+            (Object::Endpoint(endpoint), Action::Connect) => endpoint.port > 0,
+            (Object::Endpoint(endpoint), Action::Listen) => {
+                endpoint.port > 0 && endpoint.protocol == Protocol::Tcp
+            }
             _ => false,
         };
         has_object && self.workload.is_nameable() && self.subject.is_nameable()
@@ -275,7 +278,9 @@ mod tests {
         let wrong = r#"{"workload":"host","subject":"/a","action":"connect","object":"/x"}"#;
         let message = serde_json::from_str::<Behaviour>(wrong).unwrap_err().to_string();
         assert!(
-            message.starts_with("object of connect: expected tcp ADDRESS PORT, found \"/x\""),
+            message.starts_with(
+                "object of connect: expected tcp ADDRESS PORT or udp ADDRESS PORT, found \"/x\""
+            ),
             "{message}"
         );
     }

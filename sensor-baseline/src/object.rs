@@ -94,15 +94,23 @@ impl fmt::Display for PathText {
 pub enum Protocol {
     /// TCP.
     Tcp,
+    /// UDP: a peer that was sent something.
+    Udp,
 }
 
 impl Protocol {
-    /// The word for it: `tcp`.
+    /// The word for it: `tcp`, `udp`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Udp => "udp",
         }
+    }
+
+    /// The protocol with that word.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp].into_iter().find(|protocol| protocol.name() == name)
     }
 }
 
@@ -163,7 +171,11 @@ impl Object {
                 let (from, to) = parse_rename(text)?;
                 Ok(Self::Rename { from, to })
             }
-            Action::Connect | Action::Listen => Ok(Self::Endpoint(parse_endpoint(text)?)),
+            Action::Connect => Ok(Self::Endpoint(parse_endpoint(text)?)),
+            Action::Listen => match parse_endpoint(text)? {
+                endpoint @ Endpoint { protocol: Protocol::Tcp, .. } => Ok(Self::Endpoint(endpoint)),
+                Endpoint { protocol: Protocol::Udp, .. } => Err(ObjectError::new("tcp ADDRESS PORT", text)),
+            },
         }
     }
 }
@@ -204,16 +216,17 @@ pub(crate) fn parse_port(text: &str) -> Option<u16> {
 }
 
 fn parse_endpoint(text: &str) -> Result<Endpoint, ObjectError> {
-    let wrong = || ObjectError::new("tcp ADDRESS PORT", text);
+    let wrong = || ObjectError::new("tcp ADDRESS PORT or udp ADDRESS PORT", text);
     let mut words = text.split(' ');
-    let (Some("tcp"), Some(address), Some(port), None) =
+    let (Some(protocol), Some(address), Some(port), None) =
         (words.next(), words.next(), words.next(), words.next())
     else {
         return Err(wrong());
     };
+    let protocol = Protocol::parse(protocol).ok_or_else(wrong)?;
     let address = address.parse().map_err(|_| wrong())?;
     let port = parse_port(port).ok_or_else(wrong)?;
-    Ok(Endpoint { protocol: Protocol::Tcp, address, port })
+    Ok(Endpoint { protocol, address, port })
 }
 
 /// What must hold before any escape is looked at.
@@ -298,6 +311,7 @@ mod tests {
             (Action::Rename, "/a -> /b"),
             (Action::Rename, "/a -> -> /b"),
             (Action::Connect, "tcp 10.0.0.1 5432"),
+            (Action::Connect, "udp ::1 53"),
             (Action::Listen, "tcp :: 80"),
         ] {
             assert_eq!(Object::parse(action, text).unwrap().to_string(), text);
@@ -332,7 +346,8 @@ mod tests {
         check_error(Action::Rename, "/a", "/OLD/PATH -> /NEW/PATH");
         check_error(Action::Connect, "tcp 10.0.0.1", "tcp ADDRESS PORT");
         check_error(Action::Connect, "tcp 10.0.0.1 65536", "tcp ADDRESS PORT");
-        check_error(Action::Connect, "udp 10.0.0.1 53", "tcp ADDRESS PORT");
+        check_error(Action::Connect, "sctp 10.0.0.1 53", "tcp ADDRESS PORT or udp ADDRESS PORT");
+        check_error(Action::Listen, "udp 10.0.0.1 53", "expected tcp ADDRESS PORT");
     }
 
     proptest::proptest! {

@@ -5,7 +5,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::Action;
-use crate::object::{Endpoint, Object, ObjectError, PathText, parse_port, parse_rename, write_rename};
+use crate::object::{
+    Endpoint, Object, ObjectError, PathText, Protocol, parse_port, parse_rename, write_rename,
+};
 
 /// Addresses that share a prefix; a full-length prefix is one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,8 +147,10 @@ pub enum Pattern {
         /// New name.
         to: PathText,
     },
-    /// Of connect: `tcp NETWORK PORTS`.
+    /// Of connect: `tcp NETWORK PORTS` or `udp NETWORK PORTS`.
     Connect {
+        /// Transport.
+        protocol: Protocol,
         /// Peers.
         network: Network,
         /// Their ports.
@@ -172,9 +176,11 @@ impl Pattern {
                 address: Some(endpoint.address.to_canonical()).filter(|address| !is_every_address(*address)),
                 ports: Ports::One(endpoint.port),
             },
-            Object::Endpoint(endpoint) => {
-                Self::Connect { network: Network::single(endpoint.address), ports: Ports::One(endpoint.port) }
-            }
+            Object::Endpoint(endpoint) => Self::Connect {
+                protocol: endpoint.protocol,
+                network: Network::single(endpoint.address),
+                ports: Ports::One(endpoint.port),
+            },
         }
     }
 
@@ -197,7 +203,9 @@ impl Pattern {
     /// Whether it is an endpoint, and holds no other.
     pub(crate) fn is_one_endpoint(&self) -> bool {
         match self {
-            Self::Connect { network, ports: Ports::One(_) } => network.prefix == full_prefix(network.address),
+            Self::Connect { network, ports: Ports::One(_), .. } => {
+                network.prefix == full_prefix(network.address)
+            }
             Self::Listen { address: Some(_), ports: Ports::One(_) } => true,
             _ => false,
         }
@@ -206,11 +214,14 @@ impl Pattern {
     /// Whether an endpoint is one of those meant.
     pub(crate) fn holds_endpoint(&self, endpoint: &Endpoint) -> bool {
         match self {
-            Self::Connect { network, ports } => {
-                network.contains(endpoint.address) && ports.contains(endpoint.port)
+            Self::Connect { protocol, network, ports } => {
+                *protocol == endpoint.protocol
+                    && network.contains(endpoint.address)
+                    && ports.contains(endpoint.port)
             }
             Self::Listen { address, ports } => {
-                address.is_none_or(|address| address == endpoint.address.to_canonical())
+                endpoint.protocol == Protocol::Tcp
+                    && address.is_none_or(|address| address == endpoint.address.to_canonical())
                     && ports.contains(endpoint.port)
             }
             Self::Path(_) | Self::Rename { .. } => false,
@@ -223,7 +234,9 @@ impl fmt::Display for Pattern {
         match self {
             Self::Path(path) => path.fmt(formatter),
             Self::Rename { from, to } => write_rename(formatter, from, to),
-            Self::Connect { network, ports } => write!(formatter, "tcp {network} {ports}"),
+            Self::Connect { protocol, network, ports } => {
+                write!(formatter, "{} {network} {ports}", protocol.name())
+            }
             Self::Listen { address: Some(address), ports } => write!(formatter, "tcp {address} {ports}"),
             Self::Listen { address: None, ports } => write!(formatter, "tcp {ports}"),
         }
@@ -232,11 +245,12 @@ impl fmt::Display for Pattern {
 
 fn parse_connect(text: &str) -> Result<Pattern, ObjectError> {
     let mut words = text.split(' ');
-    match (words.next(), words.next(), words.next(), words.next()) {
-        (Some("tcp"), Some(network), Some(ports), None) => {
-            Ok(Pattern::Connect { network: Network::parse(network)?, ports: Ports::parse(ports)? })
+    let protocol = words.next().and_then(Protocol::parse);
+    match (protocol, words.next(), words.next(), words.next()) {
+        (Some(protocol), Some(network), Some(ports), None) => {
+            Ok(Pattern::Connect { protocol, network: Network::parse(network)?, ports: Ports::parse(ports)? })
         }
-        _ => Err(ObjectError::new("tcp ADDRESS-OR-CIDR PORT, PORT-PORT or ephemeral", text)),
+        _ => Err(ObjectError::new(CONNECT_EXPECTED, text)),
     }
 }
 
@@ -254,6 +268,9 @@ fn parse_listen(text: &str) -> Result<Pattern, ObjectError> {
         _ => Err(ObjectError::new("tcp PORT or tcp ADDRESS PORT", text)),
     }
 }
+
+/// What an entry of connect looks like.
+pub(crate) const CONNECT_EXPECTED: &str = "tcp or udp, ADDRESS-OR-CIDR, and PORT, PORT-PORT or ephemeral";
 
 fn is_every_address(address: IpAddr) -> bool {
     address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) || address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
@@ -304,6 +321,9 @@ mod tests {
             ("tcp 2001:db8::/32 80-90", "tcp 2001:db8::1 90", true),
             ("tcp 2001:db8::/32 80-90", "tcp 2001:db8::1 91", false),
             ("tcp 127.0.0.1 ephemeral", "tcp 127.0.0.1 32768", true),
+            ("udp 10.0.0.0/8 53", "udp 10.0.0.1 53", true),
+            ("udp 10.0.0.0/8 53", "tcp 10.0.0.1 53", false),
+            ("tcp 10.0.0.0/8 53", "udp 10.0.0.1 53", false),
             ("tcp 127.0.0.1 ephemeral", "tcp 127.0.0.1 32767", false),
         ] {
             assert_eq!(holds(Action::Connect, pattern, endpoint), expected, "{pattern}: {endpoint}");
@@ -342,7 +362,7 @@ mod tests {
             (Action::Connect, "tcp 10.0.0.1 0", "expected a port from 1 to 65535"),
             (Action::Connect, "tcp 10.0.0.1 99999", "found \"99999\""),
             (Action::Connect, "tcp 10.0.0.1 90-80", "first port is the lower"),
-            (Action::Connect, "10.0.0.1:80", "expected tcp ADDRESS-OR-CIDR PORT"),
+            (Action::Connect, "10.0.0.1:80", "expected tcp or udp, ADDRESS-OR-CIDR"),
             (Action::Listen, "80", "expected tcp PORT"),
             (Action::Listen, "tcp 10.0.0.0/8 80", "expected an IP address to listen on"),
         ] {

@@ -45,14 +45,16 @@ pub(crate) fn any_path() -> impl Strategy<Value = String> {
 
 /// Any object with its action.
 pub(crate) fn any_object() -> impl Strategy<Value = (Action, Object)> {
-    let endpoint = (any::<std::net::IpAddr>(), 1..=u16::MAX)
-        .prop_map(|(address, port)| crate::Endpoint { protocol: crate::Protocol::Tcp, address, port })
-        .prop_map(Object::Endpoint);
+    let endpoint = |protocol| {
+        (any::<std::net::IpAddr>(), 1..=u16::MAX)
+            .prop_map(move |(address, port)| Object::Endpoint(crate::Endpoint { protocol, address, port }))
+    };
     prop_oneof![
         (prop_oneof![Just(Action::Exec), Just(Action::Write), Just(Action::Delete)], any_path())
             .prop_map(|(action, path)| (action, Object::path(&path))),
         (any_path(), any_path()).prop_map(|(from, to)| (Action::Rename, Object::rename(&from, &to))),
-        (prop_oneof![Just(Action::Connect), Just(Action::Listen)], endpoint),
+        (prop_oneof![Just(Action::Connect), Just(Action::Listen)], endpoint(crate::Protocol::Tcp)),
+        (Just(Action::Connect), endpoint(crate::Protocol::Udp)),
     ]
 }
 

@@ -11,7 +11,7 @@ pub struct Behaviour {
     pub subject: ::prost::alloc::string::String,
     #[prost(enumeration = "Action", tag = "3")]
     pub action: i32,
-    /// A path, "OLD -> NEW", or "tcp ADDRESS PORT".
+    /// A path, "OLD -> NEW", "tcp ADDRESS PORT", or "udp ADDRESS PORT".
     #[prost(string, tag = "4")]
     pub object: ::prost::alloc::string::String,
 }

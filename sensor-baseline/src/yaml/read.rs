@@ -221,7 +221,7 @@ fn entry_expected(action: Action) -> &'static str {
     match action {
         Action::Exec | Action::Write | Action::Delete => "an absolute path",
         Action::Rename => "/OLD/PATH -> /NEW/PATH",
-        Action::Connect => "tcp ADDRESS-OR-CIDR PORT, PORT-PORT or ephemeral",
+        Action::Connect => crate::pattern::CONNECT_EXPECTED,
         Action::Listen => "tcp PORT or tcp ADDRESS PORT",
     }
 }
