@@ -5,7 +5,7 @@
 //! is not even checked.
 
 use aya_ebpf::Global;
-use sensor_event::{Field, SYSCALL_CLASSES_LEN};
+use sensor_event::{Field, Kind};
 
 macro_rules! define {
     ($($name:ident: $need:ident [$($path:literal),+];)*) => {
@@ -18,6 +18,32 @@ macro_rules! define {
 }
 
 sensor_event::for_each_kernel_field!(define);
+
+macro_rules! define_arguments {
+    ($($name:ident: $function:literal $parameter:ident $(($which:literal))?;)*) => {
+        $(
+            #[doc = concat!("Index of an argument of `", $function, "`, or absent.")]
+            #[unsafe(no_mangle)]
+            pub static $name: Global<u32> = Global::new(Field::ABSENT);
+        )*
+    };
+}
+
+sensor_event::for_each_kernel_argument!(define_arguments);
+
+/// One bit per [`Kind`]: what the agent wants.
+#[unsafe(no_mangle)]
+static WANTED_KINDS: Global<u64> = Global::new(0);
+
+/// Not 0 when opens that change nothing, and failed ones, are wanted too.
+#[unsafe(no_mangle)]
+pub static OPEN_READS: Global<u32> = Global::new(0);
+
+/// Whether the agent wants records of a kind.
+#[inline(always)]
+pub fn wants(kind: Kind) -> bool {
+    WANTED_KINDS.load() >> kind.0 & 1 == 1
+}
 
 /// Not 0 when `sched_process_exit` has the argument `group_dead`.
 #[unsafe(no_mangle)]
@@ -34,19 +60,3 @@ pub static WAKE_BYTES: Global<u64> = Global::new(0);
 /// The agent's own process: its file and network activity is not reported.
 #[unsafe(no_mangle)]
 pub static SELF_TGID: Global<u32> = Global::new(0);
-
-/// Class of each system call: [`sensor_event::syscall_classes`].
-#[unsafe(no_mangle)]
-static SYSCALL_CLASSES: Global<[u16; SYSCALL_CLASSES_LEN]> = Global::new([0; SYSCALL_CLASSES_LEN]);
-
-/// Classes of a system call: native in the low byte, 32-bit in the high byte.
-#[inline(always)]
-pub fn syscall_classes(number: u32) -> u16 {
-    let number = number as usize;
-    if number >= SYSCALL_CLASSES_LEN {
-        return 0;
-    }
-    let classes = (&raw const SYSCALL_CLASSES).cast::<u16>().wrapping_add(number);
-    // SAFETY: within the table, as checked above. Volatile: the agent sets it before it is loaded.
-    unsafe { classes.read_volatile() }
-}

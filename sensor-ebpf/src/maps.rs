@@ -6,7 +6,7 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use core::arch::asm;
-use sensor_event::{COUNTERS_LEN, Counter, Kind, LossReason, counter_index};
+use sensor_event::{COUNTERS_LEN, Counter, Kind, LossReason, Part, SYSCALL_CLASSES_LEN, counter_index};
 
 /// Scratch slots of one CPU: one for the program that was interrupted, and one each for those that interrupt it
 /// (task, soft interrupt, interrupt), and one to spare.
@@ -33,6 +33,16 @@ static SCRATCH: Array<Slot> = Array::with_max_entries(SLOTS_PER_CPU, 0);
 #[map]
 static SCRATCH_CLAIMS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS_PER_CPU, 0);
 
+/// Class of each system call: [`sensor_event::syscall_classes`], without those whose events better hooks see.
+///
+/// A map and not a global, because the agent knows only after it attached the better hooks.
+#[map]
+static SYSCALLS: Array<u16> = Array::with_max_entries(SYSCALL_CLASSES_LEN as u32, 0);
+
+/// By [`Part`]: not 0 when its records are left to the tracepoint tier.
+#[map]
+static LEFT_TO_TRACEPOINTS: Array<u32> = Array::with_max_entries(Part::LEN as u32, 0);
+
 /// Sockets whose connect was reported and has no result yet, by address. A result is reported for those only.
 #[map]
 pub static CONNECTING: HashMap<u64, u64> = HashMap::with_max_entries(CONNECTING_MAX, 0);
@@ -57,6 +67,18 @@ fn add(cell: *mut u64, value: u64) {
     unsafe {
         asm!("lock *(u64 *)({cell} + 0) += {value}", cell = in(reg) cell, value = in(reg) value, options(nostack));
     }
+}
+
+/// Classes of a system call: native in the low byte, 32-bit in the high byte.
+#[inline(always)]
+pub fn syscall_classes(number: u32) -> u16 {
+    SYSCALLS.get(number).copied().unwrap_or(0)
+}
+
+/// Whether a part is wanted and no better hook sees it: for a tracepoint program that serves several parts.
+#[inline(always)]
+pub fn is_left_to_tracepoints(part: Part) -> bool {
+    LEFT_TO_TRACEPOINTS.get(u32::from(part.0)).is_some_and(|left| *left != 0)
 }
 
 /// Submits a record to the ring of its kind.

@@ -1,8 +1,10 @@
-//! Reads of kernel memory by address and resolved offset. Strings are read by [`crate::draft`]. It
+//! Reads of arguments and of kernel memory by address and resolved offset. Strings are read by [`crate::draft`]. It
 //! may call aya-ebpf helpers only.
 
-use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user};
+use aya_ebpf::{EbpfContext, Global};
+use core::arch::asm;
+use core::ffi::c_void;
 use sensor_event::{Field, LossReason};
 use zerocopy::FromBytes;
 
@@ -78,4 +80,41 @@ pub fn read<T: FromBytes>(address: u64) -> Result<T, LossReason> {
 pub fn read_user<T: FromBytes>(address: u64) -> Result<T, LossReason> {
     // SAFETY: the helper checks the address itself and fails on a bad one; `FromBytes` accepts any bytes.
     unsafe { bpf_probe_read_user(address as *const T) }.map_err(|_| LossReason::Fault)
+}
+
+/// An argument of a kernel function whose index the agent looked up; 0 when there is none.
+///
+/// In assembly because LLVM would merge the cases into one load at a computed offset, which a context does not allow.
+#[inline(always)]
+pub fn argument(context: &impl EbpfContext, index: &Global<u32>) -> u64 {
+    let context = context.as_ptr();
+    match index.load() {
+        0 => word::<0>(context),
+        1 => word::<1>(context),
+        2 => word::<2>(context),
+        3 => word::<3>(context),
+        4 => word::<4>(context),
+        5 => word::<5>(context),
+        6 => word::<6>(context),
+        7 => word::<7>(context),
+        8 => word::<8>(context),
+        9 => word::<9>(context),
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn word<const INDEX: usize>(context: *mut c_void) -> u64 {
+    let value: u64;
+    // SAFETY: reads a word of the program's own context; the verifier checks that the function has it.
+    unsafe {
+        asm!(
+            "{value} = *(u64 *)({context} + {offset})",
+            value = out(reg) value,
+            context = in(reg) context,
+            offset = const INDEX * 8,
+            options(nostack, readonly),
+        );
+    }
+    value
 }

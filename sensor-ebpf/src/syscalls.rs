@@ -5,8 +5,9 @@ use crate::emit::is_agent;
 use crate::files;
 use crate::globals::{
     COMPAT_ARG0, COMPAT_ARG1, COMPAT_ARG2, COMPAT_ARG3, COMPAT_ARG4, REGS_ARG0, REGS_ARG1, REGS_ARG2,
-    REGS_ARG3, REGS_ARG4, REGS_SYSCALL, THREAD_STATUS, syscall_classes,
+    REGS_ARG3, REGS_ARG4, REGS_SYSCALL, THREAD_STATUS,
 };
+use crate::maps::syscall_classes;
 use crate::read::{Address, has};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;

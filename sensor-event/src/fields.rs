@@ -120,6 +120,60 @@ macro_rules! for_each_kernel_field {
             REGS_ARG2: Required ["pt_regs.dx", "pt_regs.regs[2]"];
             REGS_ARG3: Required ["pt_regs.r10", "pt_regs.regs[3]"];
             REGS_ARG4: Required ["pt_regs.r8", "pt_regs.regs[4]"];
+            // Capabilities: two words before 6.3 and one after, the same eight bytes.
+            CRED_CAP_EFFECTIVE: Required ["cred.cap_effective"];
+            CRED_CAP_PERMITTED: Required ["cred.cap_permitted"];
+            CRED_USER_NS: Required ["cred.user_ns"];
+            // Absent where a kind of namespace is not built in.
+            USER_NS_INUM: Optional ["user_namespace.ns.inum"];
+            NSPROXY_UTS_NS: Optional ["nsproxy.uts_ns"];
+            UTS_NS_INUM: Optional ["uts_namespace.ns.inum"];
+            NSPROXY_IPC_NS: Optional ["nsproxy.ipc_ns"];
+            IPC_NS_INUM: Optional ["ipc_namespace.ns.inum"];
+            NSPROXY_NET_NS: Optional ["nsproxy.net_ns"];
+            NET_NS_INUM: Optional ["net.ns.inum"];
+            NSPROXY_CGROUP_NS: Optional ["nsproxy.cgroup_ns"];
+            CGROUP_NS_INUM: Optional ["cgroup_namespace.ns.inum"];
+            NSPROXY_TIME_NS: Optional ["nsproxy.time_ns"];
+            TIME_NS_INUM: Optional ["time_namespace.ns.inum"];
+            TASK_THREAD_PID: Required ["task_struct.thread_pid"];
+            PID_LEVEL: Required ["pid.level"];
+            TASK_FLAGS: Required ["task_struct.flags"];
+            TASK_PTRACED: Required ["task_struct.ptraced.next"];
+            TASK_PTRACE_ENTRY: Required ["task_struct.ptrace_entry"];
+            SIGNAL_TTY: Optional ["signal_struct.tty"];
+            TTY_NAME: Optional ["tty_struct.name"];
+            SB_MAGIC: Required ["super_block.s_magic"];
+            SB_TYPE: Required ["super_block.s_type"];
+            FS_TYPE_NAME: Required ["file_system_type.name"];
+            MOUNT_SB: Required ["vfsmount.mnt_sb"];
+            FILE_PRIVATE_DATA: Required ["file.private_data"];
+            SOCKET_SK: Required ["socket.sk"];
+            SOCKET_FILE: Required ["socket.file"];
+            SOCK_TYPE: Required ["sock.sk_type"];
+            SOCK_STATE: Required ["sock.__sk_common.skc_state"];
+            // Absent where unix sockets are a module.
+            UNIX_PEER: Optional ["unix_sock.peer"];
+            UNIX_ADDR: Optional ["unix_sock.addr"];
+            UNIX_PATH_MNT: Optional ["unix_sock.path.mnt"];
+            UNIX_PATH_DENTRY: Optional ["unix_sock.path.dentry"];
+            UNIX_ADDRESS_LEN: Optional ["unix_address.len"];
+            UNIX_ADDRESS_NAME: Optional ["unix_address.name"];
+            SKB_SK: Required ["sk_buff.sk"];
+            SKB_HEAD: Required ["sk_buff.head"];
+            SKB_PROTOCOL: Required ["sk_buff.protocol"];
+            SKB_NETWORK_HEADER: Required ["sk_buff.network_header"];
+            SKB_TRANSPORT_HEADER: Required ["sk_buff.transport_header"];
+            BPF_PROG_TYPE: Optional ["bpf_prog.type"];
+            BPF_PROG_LEN: Optional ["bpf_prog.len"];
+            BPF_PROG_TAG: Optional ["bpf_prog.tag"];
+            BPF_PROG_AUX: Optional ["bpf_prog.aux"];
+            BPF_AUX_ID: Optional ["bpf_prog_aux.id"];
+            BPF_AUX_NAME: Optional ["bpf_prog_aux.name"];
+            // Absent in a kernel without modules.
+            MODULE_NAME: Optional ["module.name"];
+            MODULE_TAINTS: Optional ["module.taints"];
+            REGS_ARG5: Required ["pt_regs.r9", "pt_regs.regs[5]"];
             // Registers of a 32-bit call on x86-64, and what tells that it is one.
             COMPAT_ARG0: Optional ["pt_regs.bx"];
             COMPAT_ARG1: Optional ["pt_regs.cx"];

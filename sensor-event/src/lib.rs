@@ -13,14 +13,17 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod body;
 mod counters;
 mod decode;
 mod fields;
 mod header;
+mod part;
 mod path;
 mod syscalls;
 
+pub use arguments::{ARGUMENTS, Argument, Parameter};
 pub use body::{
     Address, BpfBody, CONNECT_PENDING, CredsBody, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags,
     ForkBody, Ids, ModuleBody, NameBody, NamespaceBody, Namespaces, RenameBody, SocketBody, SocketType,
@@ -30,5 +33,6 @@ pub use counters::{COUNTERS_LEN, Counter, LossReason, counter_index};
 pub use decode::{DecodeError, Exec, File, Name, Record, RecordBody, Rename, Socket, decode};
 pub use fields::{FIELDS, Field, Need};
 pub use header::{Header, Kind, RECORD_BYTES_MAX, RECORD_VERSION, Ring, Tier};
+pub use part::Part;
 pub use path::{PATH_COMPONENTS_MAX, PathFlags, PathRef, PathSection};
 pub use syscalls::{SYSCALL_CLASSES_LEN, SyscallClass, syscall_classes};

@@ -5,6 +5,9 @@
 //! class of a native call (low) and that of a 32-bit call (high), so that the hook leaves
 //! the many calls that are neither after one load.
 
+use crate::header::Kind;
+use crate::part::Part;
+
 /// Numbers the table covers; higher ones are of no interest.
 pub const SYSCALL_CLASSES_LEN: usize = 512;
 
@@ -34,6 +37,19 @@ impl SyscallClass {
     pub const RENAMEAT: Self = Self(9);
     /// `renameat2(dirfd, old, dirfd, new, flags)`.
     pub const RENAMEAT2: Self = Self(10);
+}
+
+impl SyscallClass {
+    /// The parts whose tracepoint programs need the call.
+    #[must_use]
+    pub const fn parts(self) -> &'static [Part] {
+        match self {
+            Self::OPEN | Self::OPENAT | Self::OPENAT2 | Self::CREAT => const { &[Part::of(Kind::FILE_OPEN)] },
+            Self::UNLINK | Self::UNLINKAT | Self::RMDIR => const { &[Part::of(Kind::FILE_UNLINK)] },
+            Self::RENAME | Self::RENAMEAT | Self::RENAMEAT2 => const { &[Part::of(Kind::FILE_RENAME)] },
+            _ => &[],
+        }
+    }
 }
 
 type Numbers = &'static [(usize, SyscallClass)];

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
     let scope = command_scope(&arguments.span.command);
     check_armed(&baseline, &scope, &arguments.baseline)?;
-    let capture = Capture::begin(KindSet::ALL)?.with_command_output_on_stderr(arguments.json);
+    let capture = Capture::begin(KindSet::DEFAULT)?.with_command_output_on_stderr(arguments.json);
     let hostname = capture.start.hostname.clone();
     let wish = Wish { baseline: Some(baseline), scope, emit_events: false };
     let mut judge = Judge {

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let is_command = !arguments.span.command.is_empty();
     let unwritable = || format!("cannot write {}", arguments.output.display());
     check_place(&arguments.output).with_context(unwritable)?;
-    let capture = Capture::begin(KindSet::ALL)?;
+    let capture = Capture::begin(KindSet::DEFAULT)?;
     let scope = command_scope(&arguments.span.command);
     let wish = Wish { baseline: None, scope: scope.clone(), emit_events: false };
     let mut student = Student {

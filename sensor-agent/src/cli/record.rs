@@ -24,7 +24,7 @@ pub(super) struct RecordArguments {
 
 pub(super) fn run(arguments: &RecordArguments) -> anyhow::Result<ExitCode> {
     let doing = || format!("cannot write {}", arguments.output.display());
-    let capture = Capture::begin(KindSet::ALL)?;
+    let capture = Capture::begin(KindSet::DEFAULT)?;
     let file = File::create(&arguments.output).with_context(doing)?;
     let writer = RecordingWriter::new(BufWriter::new(file), &capture.start).with_context(doing)?;
     let mut recorder = Recorder { writer, output: arguments.output.clone() };

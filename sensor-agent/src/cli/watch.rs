@@ -42,11 +42,7 @@ enum WatchKind {
 
 pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let kinds = if arguments.kind.is_empty() { DEFAULT_KINDS.to_vec() } else { arguments.kind.clone() };
-    let is_asked = |kind| kinds.contains(&kind);
-    let capture = Capture::begin(KindSet {
-        network: is_asked(WatchKind::Connect) || is_asked(WatchKind::Listen),
-        file: is_asked(WatchKind::File),
-    })?;
+    let capture = Capture::begin(KindSet::DEFAULT)?;
     let wish = Wish { baseline: None, scope: Scope::Host, emit_events: true };
     let host = Host {
         hostname: capture.start.hostname.clone(),

@@ -3,7 +3,7 @@
 
 use super::btf::Btf;
 use super::error::KernelError;
-use sensor_event::{FIELDS, Field, Need};
+use sensor_event::{ARGUMENTS, Argument, FIELDS, Field, Need, Parameter};
 
 /// A global of the object and its value.
 pub(super) type Resolved = (&'static str, u32);
@@ -29,6 +29,30 @@ fn resolve_one(btf: &Btf, field: &'static Field, release: &str) -> Result<Resolv
     }
 }
 
+/// Every argument's global with its index, [`Argument::ABSENT`] where this kernel has no such function or parameter:
+/// then its program does not attach either.
+pub(super) fn resolve_arguments(btf: &Btf) -> Vec<Resolved> {
+    ARGUMENTS.iter().map(|argument| (argument.global, argument_index(btf, argument))).collect()
+}
+
+fn argument_index(btf: &Btf, argument: &Argument) -> u32 {
+    let (parameters, internal) = match argument.function.starts_with(TRACEPOINT_PREFIX) {
+        true => (btf.typedef_function(argument.function), 1),
+        false => (btf.function_parameters(argument.function), 0),
+    };
+    let index = parameters.and_then(|parameters| match argument.parameter {
+        Parameter::Points(name) => {
+            parameters.iter().position(|parameter| parameter.pointers == 1 && parameter.type_name == name)
+        }
+        Parameter::Named(name) => parameters.iter().position(|parameter| parameter.name == name),
+        Parameter::Return => Some(parameters.len()),
+    });
+    index.and_then(|index| u32::try_from(index.checked_sub(internal)?).ok()).unwrap_or(Argument::ABSENT)
+}
+
+/// What the type of a tracepoint's function is called.
+const TRACEPOINT_PREFIX: &str = "btf_trace_";
+
 /// Whether `sched_process_exit` tells if the whole process ends: `(void *, task, bool)` instead of
 /// `(void *, task)`.
 pub(super) fn exit_has_group_dead(btf: &Btf) -> bool {
@@ -41,36 +65,5 @@ pub(super) fn secureexec_bit(btf: &Btf) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Btf, Field, Need, resolve, resolve_one};
-
-    fn btf() -> Btf {
-        Btf::parse(super::super::btf::tests::sample()).expect("the sample is BTF")
-    }
-
-    const fn field(paths: &'static [&'static str], need: Need) -> Field {
-        Field { global: "GLOBAL", paths, need }
-    }
-
-    #[test]
-    fn renamed_member_is_found_by_its_other_name() {
-        static FIELD: Field = field(&["outer.renamed", "outer.a"], Need::Required);
-        assert_eq!(resolve_one(&btf(), &FIELD, "6.1").expect("it is there"), ("GLOBAL", 4));
-    }
-
-    #[test]
-    fn missing_optional_field_is_absent() {
-        static FIELD: Field = field(&["outer.missing"], Need::Optional);
-        assert_eq!(resolve_one(&btf(), &FIELD, "6.1").expect("it is optional"), ("GLOBAL", Field::ABSENT));
-    }
-
-    #[test]
-    fn missing_required_field_is_named_with_type_and_kernel() {
-        static FIELD: Field = field(&["outer.missing", "other.first"], Need::Required);
-        let error = resolve_one(&btf(), &FIELD, "6.1.0-test").expect_err("it is required").to_string();
-        for part in ["6.1.0-test", "GLOBAL", "outer.missing", "other.first"] {
-            assert!(error.contains(part), "{error}");
-        }
-        assert!(resolve(&btf(), "6.1").is_err(), "this is no kernel");
-    }
-}
+#[path = "fields_tests.rs"]
+mod tests;

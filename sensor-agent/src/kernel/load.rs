@@ -1,14 +1,10 @@
-//! Puts the object into the kernel: sets its globals, sizes its maps, attaches its hooks. Not the choice of
-//! hooks: that is the table's. It may call aya and the sibling modules.
+//! Puts the object into the kernel: sets its globals and sizes its maps. Not the attaching: that is
+//! [`super::attach`]'s. It may call aya and the sibling modules.
 
 use super::btf::Btf;
 use super::error::KernelError;
-use super::probes::{Attach, Family, Hook, PROBES, Probe};
-use super::{HookState, HookStatus, KernelOptions, fields};
-use aya::programs::{BtfTracePoint, RawTracePoint};
+use super::{HookStatus, KernelOptions, attach, fields};
 use aya::{Ebpf, EbpfLoader};
-use sensor_event::Tier;
-use std::collections::HashMap;
 use std::path::Path;
 
 /// The kernel object, chosen by the build script.
@@ -42,7 +38,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, KernelError> {
         Btf::parse(bytes.clone()).map_err(|source| KernelError::Btf { path: path.to_owned(), source })?;
     let aya_btf = aya::Btf::parse(&bytes, aya::Endianness::default()).map_err(|error| load_error(&error))?;
     let mut ebpf = load_object(options, &btf, &aya_btf)?;
-    let hooks = attach_all(&mut ebpf, &aya_btf, options)?;
+    let hooks = attach::attach_all(&mut ebpf, &aya_btf, options)?;
     Ok(Loaded { ebpf, hooks })
 }
 
@@ -55,8 +51,8 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
         .map_err(|(_, source)| KernelError::Host { what: "/sys/devices/system/cpu/possible", source })?;
     let slots = u32::try_from(cpus).unwrap_or(u32::MAX / SLOTS_PER_CPU) * SLOTS_PER_CPU;
 
-    let classes = sensor_event::syscall_classes(std::env::consts::ARCH)
-        .ok_or_else(|| KernelError::Load(format!("no system call table for {}", std::env::consts::ARCH)))?;
+    let wanted_kinds = options.kinds.bits();
+    let open_reads = u32::from(options.kinds.has_reads());
     let own_pid = own_pid();
     let log_level = if options.bpf_log { LOG_LEVEL_DEBUG } else { 0 };
 
@@ -68,12 +64,17 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
         .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .override_global("SELF_TGID", &own_pid, true)
-        .override_global("SYSCALL_CLASSES", classes.as_slice(), true)
+        .override_global("WANTED_KINDS", &wanted_kinds, false)
+        .override_global("OPEN_READS", &open_reads, false)
         .map_max_entries("LIFECYCLE", options.lifecycle_ring_bytes)
         .map_max_entries("ACTIVITY", options.activity_ring_bytes)
         .map_max_entries("SCRATCH", slots);
+    let arguments = fields::resolve_arguments(btf);
     for (global, offset) in &fields {
         loader.override_global(global, offset, true);
+    }
+    for (global, index) in &arguments {
+        loader.override_global(global, index, false);
     }
     loader.load(OBJECT).map_err(|error| load_error(&error))
 }
@@ -84,128 +85,12 @@ const WAKE_DIVISOR: u64 = 16;
 /// aya-log's number for the level that the programs log at.
 const LOG_LEVEL_DEBUG: u8 = 4;
 
-fn attach_all(
-    ebpf: &mut Ebpf,
-    btf: &aya::Btf,
-    options: &KernelOptions,
-) -> Result<Vec<HookStatus>, KernelError> {
-    let mut statuses = Vec::new();
-    // Several events can share a program: it is loaded once, and what became of it goes for all of them.
-    let mut programs: HashMap<&'static str, HookState> = HashMap::new();
-    for probe in PROBES.iter().filter(|probe| options.kinds.contains(probe.family)) {
-        let status = attach(ebpf, btf, probe, options.tracepoint_only, &mut programs);
-        if let HookState::Failed(reason) = &status.state
-            && status.required
-        {
-            let (event, hook, reason) = (status.event, status.hook.clone(), reason.clone());
-            return Err(KernelError::Hook { event, hook, reason });
-        }
-        statuses.push(status);
-    }
-    Ok(statuses)
-}
-
-/// Attaches the best hook that works.
-fn attach(
-    ebpf: &mut Ebpf,
-    btf: &aya::Btf,
-    probe: &Probe,
-    tracepoint_only: bool,
-    programs: &mut HashMap<&'static str, HookState>,
-) -> HookStatus {
-    let mut why_not_better = Vec::new();
-    let mut status = HookStatus {
-        event: probe.kind.name(),
-        hook: String::new(),
-        tier: tier_name(Tier::TRACEPOINT),
-        required: probe.is_required,
-        state: HookState::Failed("no hook in the table".to_owned()),
-        why_not_better: String::new(),
-    };
-    for hook in probe.hooks {
-        if tracepoint_only && hook.tier == Tier::LSM {
-            why_not_better.push(format!("{}: only tracepoints were asked for", hook.attach.name()));
-            continue;
-        }
-        let state = match programs.get(hook.program) {
-            Some(state) => state.clone(),
-            None => attach_program(ebpf, btf, hook),
-        };
-        if !matches!(hook.attach, Attach::Planned(_)) {
-            programs.insert(hook.program, state.clone());
-        }
-        status.hook = hook.attach.name();
-        status.tier = tier_name(hook.tier);
-        status.state = state;
-        match &status.state {
-            HookState::Attached => break,
-            HookState::Failed(reason) => why_not_better.push(format!("{}: {reason}", status.hook)),
-        }
-    }
-    status.why_not_better = why_not_better.join("; ");
-    status
-}
-
-fn attach_program(ebpf: &mut Ebpf, btf: &aya::Btf, hook: &Hook) -> HookState {
-    let attached = match hook.attach {
-        Attach::BtfTracepoint(tracepoint) => attach_btf_tracepoint(ebpf, btf, hook.program, tracepoint),
-        Attach::RawTracepoint(tracepoint) => attach_raw_tracepoint(ebpf, hook.program, tracepoint),
-        Attach::Planned(_) => Err(why_planned()),
-    };
-    attached.map_or_else(HookState::Failed, |()| HookState::Attached)
-}
-
-/// Why a hook of the security-module tier is not used, as far as build and kernel are concerned.
-fn why_planned() -> String {
-    match std::fs::read_to_string(LSM_PATH) {
-        Ok(modules) if modules.split(',').any(|module| module.trim() == "bpf") => {
-            "not in this build".to_owned()
-        }
-        Ok(modules) => {
-            format!("not in this build, and bpf is not an active security module ({})", modules.trim())
-        }
-        Err(_) => {
-            format!("not in this build, and {LSM_PATH} does not say whether bpf is an active security module")
-        }
-    }
-}
-
-fn attach_btf_tracepoint(
-    ebpf: &mut Ebpf,
-    btf: &aya::Btf,
-    program: &str,
-    tracepoint: &str,
-) -> Result<(), String> {
-    let program = ebpf.program_mut(program).ok_or("not in the object")?;
-    let program: &mut BtfTracePoint = program.try_into().map_err(|error| chain(&error))?;
-    program.load(tracepoint, btf).map_err(|error| chain(&error))?;
-    program.attach().map_err(|error| chain(&error))?;
-    Ok(())
-}
-
-fn attach_raw_tracepoint(ebpf: &mut Ebpf, program: &str, tracepoint: &str) -> Result<(), String> {
-    let program = ebpf.program_mut(program).ok_or("not in the object")?;
-    let program: &mut RawTracePoint = program.try_into().map_err(|error| chain(&error))?;
-    program.load().map_err(|error| chain(&error))?;
-    program.attach(tracepoint).map_err(|error| chain(&error))?;
-    Ok(())
-}
-
-fn tier_name(tier: Tier) -> &'static str {
-    match tier {
-        Tier::LSM => "lsm",
-        Tier::TRACEPOINT => "tracepoint",
-        Tier::PROCFS => "procfs",
-        _ => "unknown",
-    }
-}
-
 fn load_error(error: &dyn std::error::Error) -> KernelError {
     KernelError::Load(chain(error))
 }
 
 /// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -233,15 +118,4 @@ fn own_pid() -> u32 {
 pub(super) fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_or_else(|_| "unknown".into(), |text| text.trim().into())
-}
-
-impl super::KindSet {
-    /// Whether the hooks of a family are wanted. Process hooks always are: everything else names a process.
-    fn contains(self, family: Family) -> bool {
-        match family {
-            Family::Process => true,
-            Family::Network => self.network,
-            Family::File => self.file,
-        }
-    }
 }

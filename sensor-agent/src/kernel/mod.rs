@@ -1,12 +1,14 @@
 //! The kernel side as the agent sees it: load, read, account. Not decoding, not policy. It may call aya, the
 //! clock and /proc; it is the only module that may use unsafe code, and so far needs none.
 
+mod attach;
 #[doc(hidden)]
 pub mod btf;
 mod capability;
 mod counters;
 mod error;
 mod fields;
+mod kinds;
 mod load;
 mod pid_namespace;
 mod probes;
@@ -15,6 +17,7 @@ mod rings;
 
 pub use counters::Counters;
 pub use error::KernelError;
+pub use kinds::KindSet;
 pub use report::{CheckReport, check};
 pub use rings::Drained;
 
@@ -22,24 +25,9 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 use rings::{Drain, Waiter};
+use sensor_event::{Kind, Tier};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Which families of events to hook. Process events are always among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KindSet {
-    /// connect and listen.
-    pub network: bool,
-    /// open, unlink and rename.
-    pub file: bool,
-}
-
-impl KindSet {
-    /// Everything.
-    pub const ALL: Self = Self { network: true, file: true };
-    /// exec, fork and exit only.
-    pub const PROCESS: Self = Self { network: false, file: false };
-}
 
 /// How to load the kernel side.
 #[derive(Clone, Debug)]
@@ -48,7 +36,7 @@ pub struct KernelOptions {
     pub lifecycle_ring_bytes: u32,
     /// Size of the ring for file and network records: likewise.
     pub activity_ring_bytes: u32,
-    /// Which families to hook.
+    /// What is wanted.
     pub kinds: KindSet,
     /// Use no hook better than tracepoints, as if the kernel offered none: for tests.
     pub tracepoint_only: bool,
@@ -63,7 +51,7 @@ impl Default for KernelOptions {
         Self {
             lifecycle_ring_bytes: 8 << 20,
             activity_ring_bytes: 16 << 20,
-            kinds: KindSet::ALL,
+            kinds: KindSet::DEFAULT,
             tracepoint_only: false,
             bpf_log: false,
             btf_path: None,
@@ -84,8 +72,11 @@ pub enum HookState {
 /// The hook that an event got.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct HookStatus {
-    /// Name of the event.
+    /// Name of the event, or of the part of it that has a hook of its own.
     pub event: &'static str,
+    /// The kind of its records.
+    #[serde(skip)]
+    pub kind: Kind,
     /// The hook.
     pub hook: String,
     /// Its tier.
@@ -174,6 +165,15 @@ fn log_flusher(ebpf: &mut Ebpf) -> Result<Box<dyn FnMut() + Send>, KernelError> 
     let mut logger = EbpfLogger::init(ebpf)
         .map_err(|error| KernelError::Map { name: "AYA_LOGS", reason: error.to_string() })?;
     Ok(Box::new(move || logger.flush()))
+}
+
+fn tier_name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::LSM => "lsm",
+        Tier::TRACEPOINT => "tracepoint",
+        Tier::PROCFS => "procfs",
+        _ => "unknown",
+    }
 }
 
 fn take_map<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>

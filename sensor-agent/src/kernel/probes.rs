@@ -1,111 +1,90 @@
 //! The probe table: which hooks an event can have, best first. Data only: loading is [`super::load`]'s. It may
 //! call nothing.
 
-use sensor_event::{Kind, Tier};
+use sensor_event::{Kind, Part, Tier};
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attach {
+    /// Where a kernel function begins.
+    Fentry(&'static str),
+    /// Where a kernel function returns.
+    Fexit(&'static str),
     /// `tp_btf`: a tracepoint with typed arguments.
     BtfTracepoint(&'static str),
     /// A raw tracepoint.
     RawTracepoint(&'static str),
-    /// A hook of the table that this build has no program for yet.
-    Planned(&'static str),
+    /// The root of the cgroup v2 hierarchy, at the hook of this name.
+    Cgroup(&'static str),
 }
 
 impl Attach {
     /// The name shown to an operator.
     pub(super) fn name(self) -> String {
         match self {
+            Self::Fentry(function) => format!("fentry/{function}"),
+            Self::Fexit(function) => format!("fexit/{function}"),
             Self::BtfTracepoint(name) => format!("tp_btf/{name}"),
             Self::RawTracepoint(name) => format!("raw_tp/{name}"),
-            Self::Planned(name) => name.to_owned(),
+            Self::Cgroup(name) => format!("cgroup/{name}"),
+        }
+    }
+
+    /// Which family it is of.
+    pub(super) const fn tier(self) -> Tier {
+        match self {
+            Self::Fentry(_) | Self::Fexit(_) => Tier::LSM,
+            Self::BtfTracepoint(_) | Self::RawTracepoint(_) | Self::Cgroup(_) => Tier::TRACEPOINT,
         }
     }
 }
 
-/// One way to see an event.
+/// A program of the object and where it goes. Several parts can share one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hook {
-    /// Which family.
-    pub(super) tier: Tier,
-    /// How.
+pub(super) struct Program {
+    /// Its name in the object.
+    pub(super) name: &'static str,
+    /// Where it goes.
     pub(super) attach: Attach,
-    /// The program in the object. Several events can share one.
-    pub(super) program: &'static str,
 }
 
-/// Families of events that can be left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    Process,
-    Network,
-    File,
-}
+/// One way to see a part: programs that work together. All of one tier, in the order in which they are attached: the one
+/// that emits comes last.
+pub(super) type Hook = &'static [Program];
 
-/// One event and its hooks.
+/// One part and its hooks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probe {
-    /// The kind of its records.
-    pub(super) kind: Kind,
-    /// Which family it belongs to.
-    pub(super) family: Family,
+    /// What is seen.
+    pub(super) part: Part,
     /// Whether the agent refuses to start without it.
     pub(super) is_required: bool,
     /// Best first: the first that attaches is used.
     pub(super) hooks: &'static [Hook],
 }
 
-const fn tracepoint(name: &'static str, program: &'static str) -> Hook {
-    Hook { tier: Tier::TRACEPOINT, attach: Attach::BtfTracepoint(name), program }
+const fn tracepoint(event: &'static str, name: &'static str) -> Program {
+    Program { name, attach: Attach::BtfTracepoint(event) }
 }
 
-const fn raw_tracepoint(name: &'static str, program: &'static str) -> Hook {
-    Hook { tier: Tier::TRACEPOINT, attach: Attach::RawTracepoint(name), program }
-}
+/// The one program at the exit of system calls.
+const SYS_EXIT: Program = Program { name: "sys_exit", attach: Attach::RawTracepoint("sys_exit") };
+const SOCKET_STATE: Program = tracepoint("inet_sock_set_state", "sock_set_state");
 
-/// A better hook that a later version is to have: the table names it, so that `check` can.
-const fn planned(name: &'static str) -> Hook {
-    Hook { tier: Tier::LSM, attach: Attach::Planned(name), program: "" }
-}
-
-const EXEC: &[Hook] =
-    &[planned("lsm/bprm_committed_creds"), tracepoint("sched_process_exec", "process_exec")];
-const FORK: &[Hook] = &[tracepoint("sched_process_fork", "process_fork")];
-const EXIT: &[Hook] = &[tracepoint("sched_process_exit", "process_exit")];
-const CONNECT: &[Hook] = &[planned("lsm/socket_connect"), STATE];
-const CONNECT_RESULT: &[Hook] = &[STATE];
-const LISTEN: &[Hook] = &[planned("lsm/socket_listen"), STATE];
-const OPEN: &[Hook] = &[planned("lsm/file_open"), SYS_EXIT];
-const UNLINK: &[Hook] = &[planned("lsm/path_unlink"), SYS_EXIT];
-const RENAME: &[Hook] = &[planned("lsm/path_rename"), SYS_EXIT];
-
-const STATE: Hook = tracepoint("inet_sock_set_state", "sock_set_state");
-const SYS_EXIT: Hook = raw_tracepoint("sys_exit", "sys_exit");
-
-/// Every event, in the order in which the hooks are attached: exits before forks before execs, so that no
+/// Every part, in the order in which the hooks of a tier are attached: exits before forks before execs, so that no
 /// process can be seen to start whose end is then missed.
 pub(super) const PROBES: &[Probe] = &[
-    process(Kind::EXIT, EXIT),
-    process(Kind::FORK, FORK),
-    process(Kind::EXEC, EXEC),
-    network(Kind::CONNECT, CONNECT),
-    network(Kind::CONNECT_RESULT, CONNECT_RESULT),
-    network(Kind::LISTEN, LISTEN),
-    file(Kind::FILE_OPEN, OPEN),
-    file(Kind::FILE_UNLINK, UNLINK),
-    file(Kind::FILE_RENAME, RENAME),
+    required(Kind::EXIT, &[&[tracepoint("sched_process_exit", "process_exit")]]),
+    required(Kind::FORK, &[&[tracepoint("sched_process_fork", "process_fork")]]),
+    required(Kind::EXEC, &[&[tracepoint("sched_process_exec", "process_exec")]]),
+    required(Kind::CONNECT, &[&[SOCKET_STATE]]),
+    required(Kind::CONNECT_RESULT, &[&[SOCKET_STATE]]),
+    required(Kind::LISTEN, &[&[SOCKET_STATE]]),
+    required(Kind::FILE_OPEN, &[&[SYS_EXIT]]),
+    required(Kind::FILE_UNLINK, &[&[SYS_EXIT]]),
+    required(Kind::FILE_RENAME, &[&[SYS_EXIT]]),
 ];
 
-const fn process(kind: Kind, hooks: &'static [Hook]) -> Probe {
-    Probe { kind, family: Family::Process, is_required: true, hooks }
-}
-
-const fn network(kind: Kind, hooks: &'static [Hook]) -> Probe {
-    Probe { kind, family: Family::Network, is_required: true, hooks }
-}
-
-const fn file(kind: Kind, hooks: &'static [Hook]) -> Probe {
-    Probe { kind, family: Family::File, is_required: true, hooks }
+const fn required(kind: Kind, hooks: &'static [Hook]) -> Probe {
+    Probe { part: Part::of(kind), is_required: true, hooks }
 }
