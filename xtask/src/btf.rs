@@ -4,15 +4,17 @@
 
 mod image;
 mod model;
+mod show;
 mod trim;
 
 use crate::workspace_root;
 use anyhow::{Context, Result, ensure};
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// What to do with the fixtures.
@@ -26,6 +28,12 @@ pub(crate) struct Arguments {
 enum Task {
     /// Make one fixture of a kernel's BTF.
     Trim(TrimArguments),
+    /// Show functions, tracepoints (btf_trace_*) and structs as the kernels of the fixtures have them.
+    Show {
+        /// Names; `*` stands for any text.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -47,6 +55,9 @@ struct TrimArguments {
 /// The folder of the fixtures, below the workspace's.
 const FOLDER: &str = "sensor-agent/tests/btf";
 
+/// What the file of a fixture is called behind the kernel's version.
+const FIXTURE_SUFFIX: &str = ".btf.gz";
+
 /// What a fixture keeps besides the structs of the field list: one name per line, `*` allowed.
 const KEEP_FILE: &str = "functions.txt";
 
@@ -60,7 +71,30 @@ const FIXTURE_BYTES_MAX: usize = 60_000;
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.task {
         Task::Trim(arguments) => trim_one(arguments),
+        Task::Show { names } => show(names),
     }
+}
+
+fn show(names: &[String]) -> Result<()> {
+    let mut kernels = Vec::new();
+    for entry in fs::read_dir(workspace_root().join(FOLDER))? {
+        let path = entry?.path();
+        let file = file_name(&path)?;
+        if let Some(kernel) = file.strip_suffix(FIXTURE_SUFFIX) {
+            let mut bytes = Vec::new();
+            GzDecoder::new(fs::File::open(&path)?).read_to_end(&mut bytes)?;
+            kernels.push((kernel.to_owned(), model::parse(&bytes).context(file)?));
+        }
+    }
+    kernels.sort_by_key(|(name, _)| version(name));
+    let is_wanted = |name: &[u8]| names.iter().any(|pattern| matches(pattern.as_bytes(), name));
+    print!("{}", show::show(&kernels, &is_wanted));
+    Ok(())
+}
+
+/// Numbers of a fixture's name, so that 5.10 comes after 5.9.
+fn version(name: &str) -> Vec<u32> {
+    name.split(['.', '-']).map_while(|part| part.parse().ok()).collect()
 }
 
 fn trim_one(arguments: &TrimArguments) -> Result<()> {
@@ -82,7 +116,7 @@ fn trim_one(arguments: &TrimArguments) -> Result<()> {
         Some(source) => source.clone(),
         None => file_name(from)?,
     };
-    fs::write(folder.join(format!("{name}.btf.gz")), &packed)?;
+    fs::write(folder.join(format!("{name}{FIXTURE_SUFFIX}")), &packed)?;
     fs::write(
         folder.join(format!("{name}.txt")),
         format!(
@@ -130,12 +164,14 @@ impl Keep {
         Ok(Self::parse(&text))
     }
 
-    /// The structs that the agent's fields lie in, and those listed; the functions listed.
+    /// The structs that the agent's fields lie in, and those listed; the functions whose arguments it looks up, and those
+    /// listed.
     fn parse(text: &str) -> Self {
         let paths = sensor_event::FIELDS.iter().flat_map(|field| field.paths);
         let mut structs: Vec<String> =
             paths.filter_map(|path| Some(path.split_once('.')?.0.to_owned())).collect();
-        let mut functions = Vec::new();
+        let mut functions: Vec<String> =
+            sensor_event::ARGUMENTS.iter().map(|argument| argument.function.to_owned()).collect();
         let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
         for line in lines.filter(|line| !line.is_empty()) {
             match line.strip_prefix("struct ") {
@@ -191,6 +227,8 @@ mod tests {
     fn structs_of_the_field_list_are_kept() {
         let keep = Keep::parse("# why\nstruct iattr\nvfs_* # hooks\n\n");
         assert!(keep.has_struct(b"task_struct") && keep.has_struct(b"iattr") && !keep.has_struct(b"why"));
-        assert_eq!(keep.functions, ["vfs_*"]);
+        assert!(keep.has_function(b"vfs_open") && !keep.has_function(b"hooks"));
+        let looked_up = sensor_event::ARGUMENTS.iter().map(|argument| argument.function);
+        assert!(looked_up.into_iter().all(|function| keep.has_function(function.as_bytes())));
     }
 }

@@ -6,6 +6,8 @@ use super::{
 };
 use proptest::prelude::{Strategy, any, prop};
 use proptest::{prop_assert, proptest};
+use std::io::Read;
+use std::path::Path;
 
 /// Writes BTF.
 #[derive(Default)]
@@ -91,6 +93,40 @@ pub(in crate::kernel) fn sample() -> Vec<u8> {
     builder.build()
 }
 
+/// The trimmed BTF of a kernel.
+pub(in crate::kernel) struct Fixture {
+    /// The kernel's version, and its flavour where there are several of one version.
+    pub(in crate::kernel) name: String,
+    /// `uname -r`.
+    pub(in crate::kernel) release: String,
+    pub(in crate::kernel) bytes: Vec<u8>,
+    pub(in crate::kernel) btf: Btf,
+}
+
+/// All kernels of `tests/btf`, by name.
+pub(in crate::kernel) fn fixtures() -> Vec<Fixture> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/btf");
+    let files = std::fs::read_dir(&folder).expect("the folder of fixtures is part of the crate");
+    let mut fixtures: Vec<Fixture> = files
+        .filter_map(|file| {
+            let path = file.expect("the folder can be listed").path();
+            let name = path.file_name()?.to_str()?.strip_suffix(".btf.gz")?.to_owned();
+            let about =
+                std::fs::read_to_string(folder.join(format!("{name}.txt"))).expect("it has a provenance");
+            let release = about.lines().find_map(|line| line.strip_prefix("release: "));
+            let mut bytes = Vec::new();
+            let packed = std::fs::File::open(&path).expect("a listed file can be opened");
+            flate2::read::GzDecoder::new(packed).read_to_end(&mut bytes).expect("a fixture is gzip");
+            let btf = Btf::parse(bytes.clone()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let release = release.expect("the release is known").to_owned();
+            Some(Fixture { name, release, bytes, btf })
+        })
+        .collect();
+    fixtures.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(fixtures.len() >= 8, "only {} fixtures", fixtures.len());
+    fixtures
+}
+
 #[test]
 fn members_are_found_in_anonymous_parts_typedefs_and_arrays() {
     let btf = Btf::parse(sample()).expect("the sample is BTF");
@@ -168,6 +204,9 @@ fn parameters_have_names_and_base_types() {
         pointers,
     });
     assert_eq!(functions().function_parameters("global_four").as_deref(), Some(expected.as_slice()));
+    let result = functions().function_result("global_four").expect("it returns something");
+    assert_eq!((result.name.as_str(), result.type_name.as_str(), result.pointers), ("", "int", 0));
+    assert_eq!(functions().function_result("missing"), None);
 }
 
 #[test]
@@ -250,7 +289,7 @@ fn types_that_hold_themselves_twice_end_soon() {
 #[test]
 fn running_kernel_is_understood() {
     let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else {
-        eprintln!("skipped: this kernel shows no BTF");
+        println!("skipped: this kernel shows no BTF");
         return;
     };
     let btf = Btf::parse(bytes).expect("the kernel's BTF is BTF");

@@ -25,17 +25,30 @@ impl Btf {
     /// not agree: nobody could say to which of them a program attaches.
     #[must_use]
     pub fn function_parameters(&self, name: &str) -> Option<Vec<Parameter>> {
+        Some(self.function(name)?.0)
+    }
+
+    /// What the kernel function `name` returns, as a [`Parameter`] without a name: `int`, or 1 pointer to `dentry`
+    /// for `vfs_mkdir` since 6.15. `None` as for [`Self::function_parameters`].
+    #[must_use]
+    pub fn function_result(&self, name: &str) -> Option<Parameter> {
+        Some(self.function(name)?.1)
+    }
+
+    /// Parameters and result.
+    fn function(&self, name: &str) -> Option<(Vec<Parameter>, Parameter)> {
         let mut found = None;
         for id in &self.functions {
             let function = self.get(*id)?;
             if !self.string_is(function.name, name.as_bytes()) {
                 continue;
             }
-            let parameters = self.parameters(self.get(function.size_or_type)?)?;
-            if found.as_ref().is_some_and(|known| *known != parameters) {
+            let prototype = self.get(function.size_or_type)?;
+            let shape = (self.parameters(prototype)?, self.parameter(0, prototype.size_or_type)?);
+            if found.as_ref().is_some_and(|known| *known != shape) {
                 return None;
             }
-            found = Some(parameters);
+            found = Some(shape);
         }
         found
     }
@@ -80,12 +93,15 @@ impl Btf {
         (0..prototype.vlen())
             .map(|index| {
                 let at = prototype.at + TYPE_BYTES + index * PARAMETER_BYTES;
-                let (name, id) = (self.u32_at(at)?, self.u32_at(at + 4)?);
-                let (type_name, pointers) = self.type_name(id)?;
-                let name = String::from_utf8_lossy(self.string(name)).into_owned();
-                Some(Parameter { name, type_name, pointers })
+                self.parameter(self.u32_at(at)?, self.u32_at(at + 4)?)
             })
             .collect()
+    }
+
+    fn parameter(&self, name: u32, id: u32) -> Option<Parameter> {
+        let (type_name, pointers) = self.type_name(id)?;
+        let name = String::from_utf8_lossy(self.string(name)).into_owned();
+        Some(Parameter { name, type_name, pointers })
     }
 
     /// The first name behind pointers and qualifiers, and how many pointers there were.
