@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: the steps of CI in order, each timed, stopping at the first that fails; and `codegen`. Not the
 //! steps themselves. It may run cargo and the other tasks.
 
-use crate::{demo, ebpf, setup, testing, tidy, workspace_root};
+use crate::{demo, ebpf, setup, testing, tidy, vm, workspace_root};
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<()> {
     step("licences and duplicates (cargo-deny)", &deny)?;
     step("demo", &|| demo::run(&demo::Arguments::default()))?;
     step("tests", &|| testing::run(None))?;
+    step("kernel tests on other kernels", &vm::run_in_ci)?;
     println!("\nci: all steps passed in {} s:", start.elapsed().as_secs());
     for (name, time) in spent {
         println!("  {:>5} s  {name}", time.as_secs());

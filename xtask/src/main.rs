@@ -1,6 +1,7 @@
 //! `cargo xtask`: every developer task, one subcommand each. Not part of the product: nothing here ships. It may
 //! run cargo, git, the built binaries, and what `setup` installs.
 
+mod apt;
 mod btf;
 mod ci;
 mod demo;
@@ -8,6 +9,7 @@ mod ebpf;
 mod setup;
 mod testing;
 mod tidy;
+mod vm;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ enum Task {
         /// Only test names that contain this.
         filter: Option<String>,
     },
+    /// Run the kernel tests on other kernels, in virtual machines.
+    Vm(vm::Arguments),
     /// What CI runs: setup, format, lints, tidy, freshness of generated files, tests, demo.
     Ci,
     /// Check the crate edges, where unsafe code lives, and the file and function limits of the style guide.
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Task::Codegen { check } => ci::codegen(check),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test { filter } => testing::run(filter.as_deref()),
+        Task::Vm(arguments) => vm::run(&arguments),
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
         Task::DemoService(arguments) => demo::service::run(&arguments),

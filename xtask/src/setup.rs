@@ -9,6 +9,7 @@
 //!    toolchain. Debian's archive is the one that this machine's apt already uses; apt's own state is not touched.
 //! 2. `bpf-linker`, from crates.io.
 
+use crate::apt::Apt;
 use anyhow::{Context, Result, bail, ensure};
 use std::env;
 use std::ffi::OsStr;
@@ -30,9 +31,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where Debian keeps compilers newer than its release.
 const DEBIAN_SUITE: &str = "trixie-backports";
-
-/// Keys of Debian's archive.
-const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Installs what is missing.
 ///
@@ -111,10 +109,10 @@ fn debian_source(version: &str) -> Result<PathBuf> {
         println!("setup: rust-src {version}: unpacked earlier in {}", cache.display());
         return Ok(unpacked);
     }
-    let apt = Apt::prepare(&cache.join("apt"))?;
+    let apt = Apt::prepare(&cache.join("apt"), &[DEBIAN_SUITE])?;
     println!("setup: reading {DEBIAN_SUITE}'s list of packages");
     succeed(apt.command("apt-get").args(["-qq", "update"]))?;
-    let package = apt.version_of("rust-src", version)?;
+    let package = version_of(&apt, "rust-src", version)?;
     println!("setup: downloading rust-src {package}");
     let downloads = cache.join("download");
     fs::create_dir_all(&downloads).with_context(|| format!("making {}", downloads.display()))?;
@@ -135,57 +133,13 @@ fn newest(folder: &Path) -> Option<PathBuf> {
     files.filter(|path| path.extension() == Some(OsStr::new("deb"))).max()
 }
 
-/// apt with sources and state of its own, so that nothing of the machine's changes.
-struct Apt {
-    folder: PathBuf,
-}
-
-impl Apt {
-    fn prepare(folder: &Path) -> Result<Self> {
-        for name in ["state/lists/partial", "cache/archives/partial"] {
-            let path = folder.join(name);
-            fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
-        }
-        let targets = stdout(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))
-            .context("this machine has no apt to ask for its archive")?;
-        let archive =
-            debian_archive(&targets).context("no Debian archive among this machine's apt sources")?;
-        let source = format!("deb [signed-by={DEBIAN_KEYRING}] {archive} {DEBIAN_SUITE} main\n");
-        let list = folder.join("sources.list");
-        fs::write(&list, source).with_context(|| format!("writing {}", list.display()))?;
-        Ok(Self { folder: folder.to_owned() })
+/// The package's version whose upstream version is `upstream`.
+fn version_of(apt: &Apt, package: &str, upstream: &str) -> Result<String> {
+    let table = stdout(apt.command("apt-cache").args(["madison", package]))?;
+    match matching_version(&table, upstream) {
+        Some(version) => Ok(version.to_owned()),
+        None => bail!("{DEBIAN_SUITE} has no {package} {upstream}, only:\n{table}"),
     }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        let folder = self.folder.display();
-        for option in [
-            format!("Dir::Etc::SourceList={folder}/sources.list"),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            format!("Dir::State={folder}/state"),
-            "Dir::State::status=/dev/null".to_owned(),
-            format!("Dir::Cache={folder}/cache"),
-            // Its unprivileged user may not write to this user's cache.
-            "APT::Sandbox::User=root".to_owned(),
-        ] {
-            command.args(["-o", &option]);
-        }
-        command
-    }
-
-    /// The package's version whose upstream version is `upstream`.
-    fn version_of(&self, package: &str, upstream: &str) -> Result<String> {
-        let table = stdout(self.command("apt-cache").args(["madison", package]))?;
-        match matching_version(&table, upstream) {
-            Some(version) => Ok(version.to_owned()),
-            None => bail!("{DEBIAN_SUITE} has no {package} {upstream}, only:\n{table}"),
-        }
-    }
-}
-
-/// The first archive that is Debian's own, by the last part of its path.
-fn debian_archive(targets: &str) -> Option<&str> {
-    targets.lines().map(str::trim).find(|uri| uri.trim_end_matches('/').ends_with("/debian"))
 }
 
 /// From `apt-cache madison`: `package | version | archive`.
@@ -216,7 +170,7 @@ fn bpf_linker() -> Result<()> {
 }
 
 /// This user's cache folder for the project.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {
         Some(base) => PathBuf::from(base),
         None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache"),
@@ -234,14 +188,14 @@ fn in_workspace(program: &str) -> Command {
 }
 
 /// Runs a command whose output the user sees.
-fn succeed(command: &mut Command) -> Result<()> {
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("running {command:?}"))?;
     ensure!(status.success(), "{command:?} failed: {status}");
     Ok(())
 }
 
 /// Runs a command for its output, trimmed.
-fn stdout(command: &mut Command) -> Result<String> {
+pub(crate) fn stdout(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {command:?}"))?;
     ensure!(output.status.success(), "{command:?} failed: {}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -266,16 +220,8 @@ fn within(limit: Duration, command: &mut Command) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{debian_archive, has_library, link, matching_version};
+    use super::{has_library, link, matching_version};
     use std::fs;
-
-    #[test]
-    fn archive_is_debians_own_and_not_another() {
-        let targets = "http://packages.example/other/\nhttp://mirror.example/debian-security/\nhttp://mirror.example/debian/\n";
-        assert_eq!(debian_archive(targets), Some("http://mirror.example/debian/"));
-        assert_eq!(debian_archive("http://mirror.example/ubuntu/"), None);
-        assert_eq!(debian_archive(""), None);
-    }
 
     #[test]
     fn version_must_be_exactly_the_compilers() {

@@ -1,0 +1,289 @@
+//! `cargo xtask vm`: the kernel test binary, the very object it holds, on Debian's kernels in virtual machines; and
+//! the table of docs/kernel-support.md. Not the tests themselves. It may run cargo, apt and QEMU.
+//!
+//! The binary is linked statically and is all that runs there, next to busybox: it and an `init` are the initramfs
+//! that [`image`] makes. [`kernels`] fetches each kernel once, [`machine`] boots it, [`outcome`] reads what came out.
+
+mod docs;
+mod image;
+mod kernels;
+mod machine;
+mod outcome;
+
+use crate::workspace_root;
+use anyhow::{Context, Result, bail, ensure};
+use kernels::{Kernel, Name};
+use machine::Log;
+use outcome::Outcome;
+use serde_json::Value;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Which machines to boot and which tests to run there.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Which of Debian's kernels.
+    #[arg(long, value_enum, default_value_t = Choice::All)]
+    kernel: Choice,
+    /// Best tier of hooks to use; both tiers if it is left out.
+    #[arg(long, value_enum)]
+    tier: Option<Tier>,
+    /// Only tests whose name contains this.
+    #[arg(long)]
+    filter: Option<String>,
+    /// Write what was asserted to the table of docs/kernel-support.md: needs all kernels and all tests.
+    #[arg(long)]
+    write_docs: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Choice {
+    #[value(name = "5.10")]
+    V5_10,
+    #[value(name = "6.1")]
+    V6_1,
+    #[value(name = "6.12")]
+    V6_12,
+    Newest,
+    All,
+}
+
+impl Choice {
+    fn kernels(self) -> &'static [Name] {
+        match self {
+            Self::V5_10 => &[Name::V5_10],
+            Self::V6_1 => &[Name::V6_1],
+            Self::V6_12 => &[Name::V6_12],
+            Self::Newest => &[Name::Newest],
+            Self::All => &Name::ALL,
+        }
+    }
+}
+
+/// The best tier of hooks that a run may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+enum Tier {
+    /// Functions of the kernel, where the kernel offers them.
+    Lsm,
+    /// Tracepoints only.
+    Tracepoint,
+}
+
+impl Tier {
+    const ALL: [Self; 2] = [Self::Lsm, Self::Tracepoint];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lsm => "lsm",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// One machine's run and what came of it.
+struct Run {
+    kernel: Name,
+    release: String,
+    tier: Tier,
+    log: Log,
+    outcome: Outcome,
+    took: Duration,
+}
+
+impl Run {
+    fn is_good(&self) -> bool {
+        self.log.failure.is_none() && self.outcome.is_good()
+    }
+}
+
+/// Machines that run at the same time: more would only make one another slower.
+const MACHINES_MAX: usize = 2;
+
+/// Lines of a test's output that are shown when it fails.
+const FAILURE_LINES_MAX: usize = 60;
+
+/// Boots the machines and runs the tests in them.
+///
+/// # Errors
+/// When a machine or a test in it fails, or something that machines need is missing.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(
+        !arguments.write_docs
+            || (arguments.kernel == Choice::All && arguments.tier.is_none() && arguments.filter.is_none()),
+        "--write-docs needs every kernel, tier and test: leave out --kernel, --tier and --filter"
+    );
+    let tiers = arguments.tier.as_ref().map_or(&Tier::ALL[..], std::slice::from_ref);
+    let runs = run_all(arguments.kernel.kernels(), tiers, arguments.filter.as_deref())?;
+    if arguments.write_docs {
+        docs::write(&runs)?;
+    }
+    report(&runs)
+}
+
+/// All kernels and tiers, for CI. Says `skipped: REASON` where the kernels cannot be had.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_in_ci() -> Result<()> {
+    match run_all(&Name::ALL, &Tier::ALL, None) {
+        Ok(runs) => report(&runs),
+        Err(error) if error.is::<kernels::Unreachable>() => {
+            println!("skipped: {error:#}");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn run_all(names: &[Name], tiers: &[Tier], filter: Option<&str>) -> Result<Vec<Run>> {
+    let cache = cache()?;
+    machine::require_qemu()?;
+    let (kernels, busybox) = kernels::find(names, &cache)?;
+    let binary = build()?;
+    let results = results()?;
+    let waiting: Vec<(&Kernel, Tier)> =
+        kernels.iter().flat_map(|kernel| tiers.iter().map(move |tier| (kernel, *tier))).rev().collect();
+    let count = waiting.len();
+    let (waiting, done) = (Mutex::new(waiting), Mutex::new(Vec::new()));
+    let work = || -> Result<()> {
+        while let Some((kernel, tier)) = pop(&waiting) {
+            let begun = Instant::now();
+            let base = results.join(format!("{}-{}", kernel.name.text(), tier.name()));
+            let order = image::Order { tier: tier.name(), filter };
+            let image = image::write(&base, kernel, &busybox, &binary, &order)?;
+            let log = machine::boot(kernel, &image, &base)?;
+            let outcome = Outcome::of(&log.tests);
+            let run = Run {
+                kernel: kernel.name,
+                release: kernel.release.clone(),
+                tier,
+                log,
+                outcome,
+                took: begun.elapsed(),
+            };
+            show(&run, count == 1);
+            done.lock().expect("no worker panics").push(run);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..MACHINES_MAX.min(count)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("no worker panics"))
+    })?;
+    let mut runs = done.into_inner().expect("no worker panics");
+    runs.sort_by_key(|run| (run.kernel, run.tier));
+    Ok(runs)
+}
+
+fn pop<T>(waiting: &Mutex<Vec<T>>) -> Option<T> {
+    waiting.lock().expect("no worker panics").pop()
+}
+
+/// Prints what came of a run: all of it if it is the only one, else what failed.
+fn show(run: &Run, is_only: bool) {
+    println!("{}", summary(run));
+    if is_only && run.is_good() {
+        println!("{}", run.log.tests.trim());
+    }
+    for name in &run.outcome.failures {
+        println!("---- {} {}: {name}", run.kernel.text(), run.tier.name());
+        for line in outcome::output_of(&run.log.tests, name).take(FAILURE_LINES_MAX) {
+            println!("{line}");
+        }
+    }
+    if let Some(failure) = &run.log.failure {
+        println!("---- {} {}: {failure}; it said last:", run.kernel.text(), run.tier.name());
+        println!("{}\n{}", machine::tail(&run.log.kernel), machine::tail(&run.log.tests));
+    }
+}
+
+fn summary(run: &Run) -> String {
+    let totals = &run.outcome.totals;
+    format!(
+        "vm: {:<6} {:<10} {:>3} passed, {} failed, {} skipped, {} cells, {:>3} s, {}{}",
+        run.kernel.text(),
+        run.tier.name(),
+        totals.passed(),
+        totals.failed,
+        totals.skipped,
+        run.outcome.cells.len(),
+        run.took.as_secs(),
+        run.release,
+        run.log.failure.as_ref().map_or(String::new(), |failure| format!(": {failure}")),
+    )
+}
+
+fn report(runs: &[Run]) -> Result<()> {
+    println!();
+    for run in runs {
+        println!("{}", summary(run));
+        for reason in &run.outcome.skips {
+            println!("      skipped: {reason}");
+        }
+        for name in &run.outcome.failures {
+            println!("      failed: {name}");
+        }
+    }
+    let bad = runs.iter().filter(|run| !run.is_good()).count();
+    if bad > 0 {
+        bail!("{bad} of {} machines failed; whole logs: {}", runs.len(), results()?.display());
+    }
+    Ok(())
+}
+
+/// Builds the kernel test binary, static. Naming the target keeps it apart from other builds, which it shares only
+/// the compilers' plugins with.
+fn build() -> Result<PathBuf> {
+    println!("vm: building the kernel tests");
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(workspace_root())
+        .args(["test", "--no-run", "--message-format=json-render-diagnostics"])
+        .args(["-p", "sensor-agent", "--test", "kernel", "--target", "x86_64-unknown-linux-gnu"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let output = command.stderr(Stdio::inherit()).output().context("running cargo test --no-run")?;
+    ensure!(output.status.success(), "the kernel tests do not build: {}", output.status);
+    let messages = String::from_utf8(output.stdout).context("cargo's messages are not text")?;
+    let binary = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    stripped(&binary.context("cargo named no test binary")?)
+}
+
+/// The binary without what only a debugger reads, which would only take memory in the machines; as it is where there
+/// are no binutils.
+fn stripped(binary: &Path) -> Result<PathBuf> {
+    let small = results()?.join("kernel-tests");
+    let status = Command::new("strip").arg("-o").args([&small, binary]).status();
+    Ok(if status.is_ok_and(|status| status.success()) { small } else { binary.to_owned() })
+}
+
+/// Where the machines' files and logs go.
+fn results() -> Result<PathBuf> {
+    let target = match env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => workspace_root().join("target"),
+    };
+    let results = target.join("vm");
+    fs::create_dir_all(&results).with_context(|| format!("making {}", results.display()))?;
+    Ok(results)
+}
+
+/// Names another cache folder than the user's.
+const CACHE_VARIABLE: &str = "SENSOR_VM_CACHE";
+
+/// Where kernels are kept.
+fn cache() -> Result<PathBuf> {
+    let cache = match env::var_os(CACHE_VARIABLE) {
+        Some(folder) => PathBuf::from(folder),
+        None => crate::setup::cache()?.join("vm"),
+    };
+    fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
+    Ok(cache)
+}

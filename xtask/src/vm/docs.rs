@@ -1,0 +1,180 @@
+//! The table of docs/kernel-support.md, made from what the runs asserted. Not the words around it, which are written
+//! by hand. It may rewrite that one part of that one file.
+
+use super::kernels::Name;
+use super::outcome::{Cell, Fact};
+use super::{Run, Tier};
+use crate::workspace_root;
+use anyhow::{Context, Result};
+use sensor_event::Kind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs;
+
+/// The file, below the workspace's top folder.
+const FILE: &str = "docs/kernel-support.md";
+
+const BEGIN: &str = "<!-- From here on generated: cargo xtask vm --kernel all --write-docs -->\n";
+const END: &str = "<!-- Up to here generated. -->\n";
+
+/// Replaces the generated part of the file.
+///
+/// # Errors
+/// When the file cannot be read or written, or has no such part.
+pub(super) fn write(runs: &[Run]) -> Result<()> {
+    let path = workspace_root().join(FILE);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {FILE}"))?;
+    let facts: Vec<Facts<'_>> = runs
+        .iter()
+        .map(|run| Facts {
+            kernel: run.kernel,
+            release: &run.release,
+            tier: run.tier,
+            cells: &run.outcome.cells,
+        })
+        .collect();
+    let text = replaced(&text, &tables(&facts)).with_context(|| format!("{FILE} has no generated part"))?;
+    fs::write(&path, text).with_context(|| format!("writing {FILE}"))?;
+    println!("vm: wrote the table of {FILE}");
+    Ok(())
+}
+
+fn replaced(text: &str, part: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{part}\n{END}{after}"))
+}
+
+/// What one run asserted.
+struct Facts<'a> {
+    kernel: Name,
+    release: &'a str,
+    tier: Tier,
+    cells: &'a [Cell],
+}
+
+/// What several kernels have in common about an event: one row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Row {
+    Asserted { hook: String, tier: String, what: String },
+    Impossible { reason: String },
+    Missing,
+}
+
+fn tables(facts: &[Facts<'_>]) -> String {
+    let mut text = String::new();
+    let releases: BTreeMap<Name, &str> = facts.iter().map(|run| (run.kernel, run.release)).collect();
+    for (kernel, release) in &releases {
+        append(&mut text, format_args!("- {}: `{release}`\n", kernel.text()));
+    }
+    for tier in Tier::ALL {
+        let title = match tier {
+            Tier::Lsm => "Best hooks that the kernel offers",
+            Tier::Tracepoint => "Tracepoints only (`SENSOR_TEST_TIER=tracepoint`)",
+        };
+        append(&mut text, format_args!("\n### {title}\n\n| event |"));
+        for kernel in releases.keys() {
+            append(&mut text, format_args!(" {} |", kernel.text()));
+        }
+        text.push_str(" hook | tier | content asserted, or what cannot be seen and why |\n|---|");
+        text.push_str(&"---|".repeat(releases.len() + 3));
+        text.push('\n');
+        for kind in Kind::ALL {
+            let of_tier = facts.iter().filter(|run| run.tier == tier);
+            for (row, kernels) in rows(kind.name(), of_tier) {
+                append_row(&mut text, kind.name(), &row, releases.keys().map(|name| kernels.contains(name)));
+            }
+        }
+    }
+    text
+}
+
+/// The rows of one event, each with the kernels that it is true of.
+fn rows<'a>(kind: &str, runs: impl Iterator<Item = &'a Facts<'a>>) -> BTreeMap<Row, BTreeSet<Name>> {
+    let mut rows: BTreeMap<Row, BTreeSet<Name>> = BTreeMap::new();
+    for run in runs {
+        // Several tests assert different content of one event: one row a hook.
+        let mut asserted: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+        let mut impossible = BTreeSet::new();
+        for cell in run.cells.iter().filter(|cell| cell.kind == kind) {
+            match &cell.fact {
+                Fact::Asserted { tier, hook, what } => {
+                    asserted.entry((hook, tier)).or_default().insert(what);
+                }
+                Fact::Impossible(reason) => {
+                    impossible.insert(reason.clone());
+                }
+            }
+        }
+        let is_missing = asserted.is_empty() && impossible.is_empty();
+        let asserted = asserted.into_iter().map(|((hook, tier), what)| Row::Asserted {
+            hook: hook.to_owned(),
+            tier: tier.to_owned(),
+            what: what.into_iter().collect::<Vec<_>>().join("; "),
+        });
+        let impossible = impossible.into_iter().map(|reason| Row::Impossible { reason });
+        for row in asserted.chain(impossible).chain(is_missing.then_some(Row::Missing)) {
+            rows.entry(row).or_default().insert(run.kernel);
+        }
+    }
+    rows
+}
+
+fn append_row(text: &mut String, kind: &str, row: &Row, is_true: impl Iterator<Item = bool>) {
+    let (mark, hook, tier, what) = match row {
+        Row::Asserted { hook, tier, what } => ("yes", format!("`{hook}`"), tier.as_str(), what.clone()),
+        Row::Impossible { reason } => ("no", String::new(), "", format!("cannot: {reason}")),
+        Row::Missing => ("**?**", String::new(), "", "not asserted by any test".to_owned()),
+    };
+    append(text, format_args!("| {kind} |"));
+    for is_true in is_true {
+        append(text, format_args!(" {} |", if is_true { mark } else { "" }));
+    }
+    append(text, format_args!(" {hook} | {tier} | {} |\n", what.replace('|', "\\|")));
+}
+
+fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
+    text.write_fmt(what).expect("a string takes whatever is written to it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tier;
+    use super::super::kernels::Name;
+    use super::super::outcome::{Cell, Fact};
+    use super::{BEGIN, END, Facts, replaced, tables};
+
+    fn asserted(kind: &str, hook: &str, what: &str) -> Cell {
+        let (tier, hook, what) = ("lsm".to_owned(), hook.to_owned(), what.to_owned());
+        Cell { kind: kind.to_owned(), fact: Fact::Asserted { tier, hook, what } }
+    }
+
+    #[test]
+    fn kernels_that_agree_share_a_row_and_missing_ones_are_named() {
+        let same =
+            [asserted("exec", "x", "path"), asserted("exec", "x", "argv"), asserted("exec", "x", "path")];
+        let impossible = [Cell { kind: "exec".to_owned(), fact: Fact::Impossible("too old".to_owned()) }];
+        let run = |kernel, cells| Facts { kernel, release: "r", tier: Tier::Lsm, cells };
+        let text = tables(&[
+            run(Name::V5_10, &impossible[..]),
+            run(Name::V6_1, &same[..]),
+            run(Name::V6_12, &same[..]),
+            run(Name::Newest, &[][..]),
+        ]);
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| exec |")).collect();
+        let expected = [
+            "| exec |  | yes | yes |  | `x` | lsm | argv; path |",
+            "| exec | no |  |  |  |  |  | cannot: too old |",
+            "| exec |  |  |  | **?** |  |  | not asserted by any test |",
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn only_the_generated_part_is_replaced() {
+        let text = format!("before\n{BEGIN}old\n{END}after\n");
+        let expected = format!("before\n{BEGIN}\nnew\n\n{END}after\n");
+        assert_eq!(replaced(&text, "new\n"), Some(expected));
+        assert_eq!(replaced("no marks", "new"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! One virtual machine from boot to power-off, with a deadline. Not what runs in it. It may run QEMU, and apt to
+//! install it.
+
+use super::image::EXIT_MARK;
+use super::kernels::Kernel;
+use crate::setup::succeed;
+use anyhow::{Context, Result, bail};
+use nix::unistd::Uid;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a machine said.
+pub(super) struct Log {
+    /// The kernel and `init`.
+    pub(super) kernel: String,
+    /// The tests.
+    pub(super) tests: String,
+    /// Why the run does not count, if it does not.
+    pub(super) failure: Option<String>,
+}
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// Debian's package of it.
+const QEMU_PACKAGE: &str = "qemu-system-x86";
+
+/// How long a machine may take: all tests take a minute or two where the processor is emulated.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// Pause between two looks at a machine.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Bytes at the end of a log that are shown.
+const TAIL_BYTES_MAX: usize = 4_000;
+
+/// Everything the emulator can do but `cmpxchg16b`: QEMU 7.2 gives it wrong flags, which crashes kernels.
+const PROCESSOR: &str = "max,-cx16";
+
+/// Makes sure that there is a QEMU.
+///
+/// # Errors
+/// When there is none and it cannot be installed.
+pub(super) fn require_qemu() -> Result<()> {
+    let version = Command::new(QEMU).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if version.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    if !Uid::effective().is_root() {
+        bail!("{QEMU} is missing: install the package {QEMU_PACKAGE}");
+    }
+    println!("vm: installing {QEMU_PACKAGE}");
+    succeed(Command::new("apt-get").args(["install", "-qq", "-y", "--no-install-recommends", QEMU_PACKAGE]))
+        .with_context(|| format!("{QEMU} is missing and {QEMU_PACKAGE} cannot be installed"))
+}
+
+/// Boots a kernel with an initramfs, waits for its power-off, and keeps the logs next to `base`.
+///
+/// # Errors
+/// When QEMU cannot be run. What goes wrong inside is in the log.
+pub(super) fn boot(kernel: &Kernel, image: &Path, base: &Path) -> Result<Log> {
+    let (kernel_log, tests_log) =
+        (format!("{}.kernel.log", base.display()), format!("{}.log", base.display()));
+    let mut command = Command::new(QEMU);
+    // The first that works: an emulator where the host has no virtualisation.
+    command.args(["-accel", "kvm", "-accel", "tcg", "-cpu", PROCESSOR, "-smp", "2", "-m", "2G"]);
+    command.args(["-nographic", "-no-reboot", "-nic", "none", "-monitor", "none"]);
+    command.args(["-serial", &format!("file:{kernel_log}"), "-serial", &format!("file:{tests_log}")]);
+    command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(image);
+    // No list of security modules is asked for: the machines are as Debian boots them.
+    command.args(["-append", "console=ttyS0 loglevel=4 panic=-1"]);
+    let errors = format!("{}.qemu.log", base.display());
+    let stderr = fs::File::create(&errors).with_context(|| format!("writing {errors}"))?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().context("starting QEMU")?;
+
+    let since = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().context("waiting for QEMU")? {
+            break Some(status);
+        }
+        if since.elapsed() > DEADLINE {
+            child.kill().context("stopping QEMU")?;
+            child.wait().context("waiting for QEMU")?;
+            break None;
+        }
+        thread::sleep(LOOK_INTERVAL);
+    };
+    let (kernel, tests) = (read(&kernel_log), read(&tests_log));
+    let failure = match status {
+        None => Some(format!("not finished after {} s", DEADLINE.as_secs())),
+        Some(status) if !status.success() => Some(format!("QEMU: {status}: {}", tail(&read(&errors)))),
+        Some(_) if !tests.contains(EXIT_MARK) => Some("the machine died before the tests ended".to_owned()),
+        Some(_) => None,
+    };
+    Ok(Log { kernel, tests, failure })
+}
+
+/// A log as text with plain line ends; empty if the machine did not get as far as writing one.
+fn read(path: &str) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\r', "")
+}
+
+/// The end of a log.
+pub(super) fn tail(log: &str) -> &str {
+    let log = log.trim();
+    let mut from = log.len().saturating_sub(TAIL_BYTES_MAX);
+    while !log.is_char_boundary(from) {
+        from += 1;
+    }
+    &log[from..]
+}

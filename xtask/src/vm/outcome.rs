@@ -1,0 +1,148 @@
+//! What a machine's tests said: how many passed, which failed, and what was asserted of which event. Pure: text in,
+//! values out.
+
+use super::image::EXIT_MARK;
+use crate::testing::Totals;
+use serde_json::Value;
+
+/// What one run came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) totals: Totals,
+    /// Names of tests that failed.
+    pub(super) failures: Vec<String>,
+    /// Why tests were skipped.
+    pub(super) skips: Vec<String>,
+    pub(super) cells: Vec<Cell>,
+    /// Exit status of the test binary, if it got that far.
+    pub(super) status: Option<i32>,
+}
+
+/// What a test says about an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cell {
+    /// Name of the kind.
+    pub(super) kind: String,
+    pub(super) fact: Fact,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fact {
+    /// Its content was asserted.
+    Asserted { tier: String, hook: String, what: String },
+    /// It cannot be, for this reason.
+    Impossible(String),
+}
+
+/// Stands before a cell's JSON.
+const CELL_MARK: &str = "cell: {";
+
+impl Outcome {
+    pub(super) fn of(log: &str) -> Self {
+        let mut outcome = Self::default();
+        let mut is_in_failures = false;
+        for line in log.lines() {
+            outcome.totals.count(line);
+            if let Some((_, reason)) = line.split_once("skipped: ") {
+                outcome.skips.push(reason.to_owned());
+            }
+            outcome.cells.extend(cell(line));
+            if let Some(status) = line.strip_prefix(EXIT_MARK) {
+                outcome.status = status.trim().parse().ok();
+            }
+            // The names stand indented under the last such heading.
+            match line.strip_prefix("    ") {
+                Some(name) if is_in_failures && !name.contains(' ') => outcome.failures.push(name.to_owned()),
+                _ => is_in_failures = line == "failures:" || (is_in_failures && line.is_empty()),
+            }
+        }
+        outcome
+    }
+
+    /// Whether tests ran and all passed.
+    pub(super) fn is_good(&self) -> bool {
+        self.status == Some(0) && self.totals.failed == 0 && self.totals.passed() > 0
+    }
+}
+
+fn cell(line: &str) -> Option<Cell> {
+    let at = line.find(CELL_MARK)? + CELL_MARK.len() - 1;
+    // Only the first value of the line: the next test's output may follow it.
+    let value: Value = serde_json::Deserializer::from_str(&line[at..]).into_iter().next()?.ok()?;
+    let text = |name: &str| value[name].as_str().map(str::to_owned);
+    let fact = match text("reason") {
+        Some(reason) => Fact::Impossible(reason),
+        None => Fact::Asserted { tier: text("tier")?, hook: text("hook")?, what: text("what")? },
+    };
+    Some(Cell { kind: text("kind")?, fact })
+}
+
+/// The lines that a test wrote: from its name to the next test's.
+pub(super) fn output_of<'a>(log: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let heading = format!("test {name} ... ");
+    let mut lines = log.lines().skip_while(move |line| !line.starts_with(&heading));
+    let first = lines.next();
+    first.into_iter().chain(lines.take_while(|line| !(line.starts_with("test ") || *line == "failures:")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cell, Fact, Outcome, output_of};
+
+    const LOG: &str = "running 4 tests
+test a::one ... cell: {\"hook\":\"tp/x\",\"kind\":\"exec\",\"tier\":\"tracepoint\",\"what\":\"all: {}\"}
+ok
+test a::two ... 
+thread 'a::two' panicked at x.rs:1:1:
+no
+FAILED
+test a::three ... skipped: no such thing
+ok
+test a::four ... cell: {\"kind\":\"mount\",\"reason\":\"none here\"}
+ok
+
+failures:
+
+failures:
+    a::two
+
+test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 44.76s
+
+sensor-vm: exit 101
+";
+
+    #[test]
+    fn log_is_counted_and_cells_are_found() {
+        let outcome = Outcome::of(LOG);
+        let totals = &outcome.totals;
+        assert_eq!((totals.passed(), totals.failed, totals.skipped), (2, 1, 1));
+        assert_eq!(outcome.failures, ["a::two"]);
+        assert_eq!(outcome.skips, ["no such thing"]);
+        assert_eq!(outcome.status, Some(101));
+        assert!(!outcome.is_good());
+        let asserted = |tier: &str, hook: &str, what: &str| Fact::Asserted {
+            tier: tier.to_owned(),
+            hook: hook.to_owned(),
+            what: what.to_owned(),
+        };
+        let expected = [
+            Cell { kind: "exec".to_owned(), fact: asserted("tracepoint", "tp/x", "all: {}") },
+            Cell { kind: "mount".to_owned(), fact: Fact::Impossible("none here".to_owned()) },
+        ];
+        assert_eq!(outcome.cells, expected);
+    }
+
+    #[test]
+    fn failing_test_is_shown_with_its_own_lines() {
+        let lines: Vec<&str> = output_of(LOG, "a::two").collect();
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert_eq!(lines[3], "FAILED");
+    }
+
+    #[test]
+    fn machine_that_ran_nothing_is_not_good() {
+        assert!(!Outcome::of("").is_good());
+        assert!(!Outcome::of("test result: ok. 0 passed; 0 failed\n\nsensor-vm: exit 0\n").is_good());
+        assert!(!Outcome::of("test result: ok. 3 passed; 0 failed\n").is_good());
+    }
+}
