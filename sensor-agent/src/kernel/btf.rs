@@ -19,9 +19,13 @@ use std::collections::HashMap;
 /// Nested anonymous members, and modifiers before a type, that are followed: more than any compiler emits.
 const DEPTH_MAX: usize = 32;
 
-/// Members that one look-up goes over. The widest path of ours, in `task_struct`, needs a thousandth of it; types
+/// Members that one look-up goes over. The widest path of ours, in `task_struct`, needs a hundredth of it; types
 /// that hold themselves twice would need 2^[`DEPTH_MAX`].
-const STEPS_MAX: usize = 1 << 18;
+const STEPS_MAX: usize = 1 << 16;
+
+/// Bytes of a name: as `KSYM_NAME_LEN` of `include/linux/kallsyms.h` since 6.1. A longer one is no name, so that an
+/// index of types whose names overlap stays within a multiple of the input.
+const NAME_BYTES_MAX: usize = 512;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_BYTES: usize = 24;
@@ -322,22 +326,12 @@ impl Btf {
         read_u32(&self.bytes, at)
     }
 
-    /// Whether the string at an offset is this one.
-    fn string_is(&self, offset: u32, expected: &[u8]) -> bool {
-        self.strings_from(offset)
-            .strip_prefix(expected)
-            .is_some_and(|rest| rest.first().is_none_or(|end| *end == 0))
-    }
-
-    /// The bytes from an offset of the strings to their end; empty when there are none.
-    fn strings_from(&self, offset: u32) -> &[u8] {
-        self.bytes[self.strings.clone()].get(offset as usize..).unwrap_or_default()
-    }
-
-    /// The string at an offset; empty when there is none.
+    /// The string at an offset; empty when there is none, or none of at most [`NAME_BYTES_MAX`] bytes.
     fn string(&self, offset: u32) -> &[u8] {
-        let rest = self.strings_from(offset);
-        &rest[..rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len())]
+        let strings = &self.bytes[self.strings.clone()];
+        let rest = strings.get(offset as usize..).unwrap_or_default();
+        let window = rest.get(..NAME_BYTES_MAX).unwrap_or(rest);
+        window.iter().position(|byte| *byte == 0).map_or(&[], |end| &rest[..end])
     }
 }
 

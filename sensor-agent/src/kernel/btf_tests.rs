@@ -303,6 +303,18 @@ fn running_kernel_is_understood() {
     assert!(btf.struct_size("task_struct").is_some_and(|bytes| bytes > 1000));
 }
 
+#[test]
+fn names_that_overlap_take_no_room() {
+    let mut builder = Builder::new();
+    builder.strings.extend_from_slice(&[b'x'; 1 << 16]);
+    for offset in 1..1 << 16 {
+        builder.words(&[offset, KIND_STRUCT << 24, 8]);
+    }
+    let btf = Btf::parse(builder.build()).expect("the structs are BTF");
+    let names: usize = btf.structs.keys().map(Vec::len).sum();
+    assert!(names < 1 << 20, "{names} bytes of names from {} of BTF", btf.bytes.len());
+}
+
 fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
     prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)
 }

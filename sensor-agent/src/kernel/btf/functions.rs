@@ -6,6 +6,12 @@ use super::{
     KIND_VOLATILE, PARAMETER_BYTES, TYPE_BYTES, Type,
 };
 
+/// Parameters of a function that are told: trampolines pass at most 12 (`MAX_BPF_FUNC_ARGS` of `include/linux/bpf.h`).
+const PARAMETERS_MAX: usize = 64;
+
+/// Functions of one name that are compared: static ones of one header have been seen a few dozen times.
+const NAMESAKES_MAX: usize = 1024;
+
 /// A parameter of a kernel function. Kernels rename them, so the type tells more than the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
@@ -38,14 +44,16 @@ impl Btf {
     /// Parameters and result.
     fn function(&self, name: &str) -> Option<(Vec<Parameter>, Parameter)> {
         let mut found = None;
+        let mut namesakes = 0;
         for id in &self.functions {
             let function = self.get(*id)?;
-            if !self.string_is(function.name, name.as_bytes()) {
+            if self.string(function.name) != name.as_bytes() {
                 continue;
             }
+            namesakes += 1;
             let prototype = self.get(function.size_or_type)?;
             let shape = (self.parameters(prototype)?, self.parameter(0, prototype.size_or_type)?);
-            if found.as_ref().is_some_and(|known| *known != shape) {
+            if found.as_ref().is_some_and(|known| *known != shape) || namesakes > NAMESAKES_MAX {
                 return None;
             }
             found = Some(shape);
@@ -87,7 +95,7 @@ impl Btf {
     }
 
     fn parameters(&self, prototype: Type) -> Option<Vec<Parameter>> {
-        if prototype.kind() != KIND_FUNC_PROTO {
+        if prototype.kind() != KIND_FUNC_PROTO || prototype.vlen() > PARAMETERS_MAX {
             return None;
         }
         (0..prototype.vlen())
