@@ -10,7 +10,9 @@ mod files;
 mod flood;
 mod network;
 mod process;
+mod race;
 mod raw;
+mod raw_race;
 mod refusals;
 mod support;
 
@@ -24,6 +26,7 @@ fn acting_child() {
         "flood" => flood::act(action),
         "network" => network::act(action, &folder),
         "process" => process::act(action, &folder),
+        "race" => race::act(action, &folder),
         "refusals" => refusals::act(action),
         _ => panic!("no module {module} has actions"),
     }

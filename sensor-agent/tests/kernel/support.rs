@@ -6,6 +6,7 @@ use sensor_event::{Header, Kind, PathSection, Record, RecordBody, decode};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what must come.
@@ -20,10 +21,20 @@ const FOLDER: &str = "SENSOR_TEST_FOLDER";
 /// Names the best tier that the tests may use: `tracepoint`, or anything else for the best there is.
 const TIER: &str = "SENSOR_TEST_TIER";
 
+/// Captures see the whole host, so one that floods the rings of all runs alone.
+static TURNS: RwLock<()> = RwLock::new(());
+
+/// Held by a capture while it lives.
+enum Turn {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
 /// A loaded kernel side and every record it has given so far.
 pub(crate) struct Capture {
     pub(crate) kernel: Kernel,
     pub(crate) records: Vec<Vec<u8>>,
+    _turn: Turn,
 }
 
 impl Capture {
@@ -32,11 +43,22 @@ impl Capture {
         Self::start_with(KernelOptions::default())
     }
 
+    /// As [`Self::start`], while no other capture of this run lives.
+    pub(crate) fn start_alone() -> Option<Self> {
+        let turn = Turn::Alone { _guard: TURNS.write().unwrap_or_else(PoisonError::into_inner) };
+        Self::load(KernelOptions::default(), turn)
+    }
+
     /// As [`Self::start`], with other options.
     pub(crate) fn start_with(options: KernelOptions) -> Option<Self> {
+        let turn = Turn::Shared { _guard: TURNS.read().unwrap_or_else(PoisonError::into_inner) };
+        Self::load(options, turn)
+    }
+
+    fn load(options: KernelOptions, turn: Turn) -> Option<Self> {
         let options = KernelOptions { tracepoint_only: is_tracepoint_only(), ..options };
         match Kernel::load(&options) {
-            Ok(kernel) => Some(Self { kernel, records: Vec::new() }),
+            Ok(kernel) => Some(Self { kernel, records: Vec::new(), _turn: turn }),
             Err(
                 error @ (KernelError::Capability { .. }
                 | KernelError::NoBtf { .. }
