@@ -1,5 +1,8 @@
 //! How the kernel object is built, and from what: shared, by `#[path]`, between the agent's build script and
-//! `cargo xtask ebpf`. Not part of the kernel programs. It may call the standard library and run cargo.
+//! `cargo xtask ebpf`. Not part of the kernel programs. It may run cargo and call [`strip`].
+
+#[path = "strip.rs"]
+mod strip;
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,12 +17,13 @@ pub(crate) const PREBUILT_OBJECT: &str = "sensor-ebpf/prebuilt/sensor-ebpf.o";
 pub(crate) const PREBUILT_HASH: &str = "sensor-ebpf/prebuilt/source.hash";
 
 /// What the object is built from, below the repository's root. A folder stands for every file in it.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "rust-toolchain.toml",
     "sensor-ebpf/Cargo.lock",
     "sensor-ebpf/Cargo.toml",
     "sensor-ebpf/rustflags.txt",
     "sensor-ebpf/src",
+    "sensor-ebpf/strip.rs",
     "sensor-event/Cargo.toml",
     "sensor-event/src",
 ];
@@ -39,7 +43,11 @@ pub(crate) fn build(root: &Path, target: &Path) -> io::Result<PathBuf> {
     if !status.success() {
         return Err(io::Error::other(format!("building the kernel object failed: {status}")));
     }
-    Ok(target.join("bpfel-unknown-none/release/sensor-ebpf"))
+    let linked = target.join("bpfel-unknown-none/release/sensor-ebpf");
+    let stripped = strip::strip(&fs::read(&linked)?).map_err(io::Error::other)?;
+    let object = linked.with_extension("o");
+    fs::write(&object, stripped)?;
+    Ok(object)
 }
 
 fn command(root: &Path, target: &Path) -> io::Result<Command> {
