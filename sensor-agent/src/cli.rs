@@ -22,6 +22,7 @@ mod replay;
 mod signals;
 mod watch;
 mod watch_text;
+mod who;
 
 use crate::enroll::{EnrollArgs, enroll};
 use anyhow::Context as _;

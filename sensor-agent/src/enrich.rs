@@ -2,6 +2,7 @@
 //! Not judgement. It may call `event` and the baseline crate's types; only `seed` does I/O.
 
 pub mod fresh_files;
+pub mod origin;
 pub mod process_table;
 pub mod recent;
 pub mod seed;

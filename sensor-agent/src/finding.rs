@@ -1,7 +1,11 @@
 //! A finding: a verdict worth sending, with enough to understand it without asking the host again. Not its wire
-//! or JSON form. It may call the baseline crate.
+//! or JSON form. It may call the baseline crate, and the types of `enrich` and `who`.
 
+use crate::enrich::origin::{Origin, Shim};
+use crate::enrich::subject::FileId;
+use crate::who::Who;
 use sensor_baseline::{Behaviour, Explanation, FloorRule, Severity, UnixNs};
+use std::sync::Arc;
 
 /// Why a behaviour is a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +47,28 @@ pub struct ProcessFacts {
     pub uid: u32,
     /// Effective user id.
     pub euid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Effective group id.
+    pub egid: u32,
+    /// Who logged in, by the kernel's audit subsystem, when set.
+    pub login_uid: Option<u32>,
+    /// Audit session, when set.
+    pub audit_session: Option<u32>,
+    /// Inode of its mount namespace, 0 when unknown.
+    pub mnt_ns: u32,
     /// `task->comm`.
     pub comm: String,
     /// cgroup v2 path.
     pub cgroup: String,
+    /// Which file `exe` was, when known.
+    pub file: Option<FileId>,
+    /// The nearest ancestor that says where it comes from.
+    pub origin: Option<Arc<Origin>>,
+    /// The containerd shim above it.
+    pub shim: Option<Arc<Shim>>,
+    /// What was looked up: not the kernel's word, and not there before a [`crate::who::Stage`] has passed it on.
+    pub who: Who,
 }
 
 /// A verdict worth sending.

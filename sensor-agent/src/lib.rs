@@ -18,6 +18,7 @@ pub mod runtime;
 pub mod spool;
 pub mod state_dir;
 pub mod uplink;
+pub mod who;
 pub mod wire;
 
 #[cfg(test)]

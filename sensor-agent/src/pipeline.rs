@@ -125,7 +125,7 @@ impl Pipeline {
         for cgroup in &seed.cgroups {
             self.processes.seed_cgroup(cgroup.id, &cgroup.path);
         }
-        self.processes.seed(seed.processes);
+        self.processes.seed(seed.processes, BootNs(seed.taken_ns));
     }
 
     /// Takes one record. Total: bytes that are no record are counted.

@@ -52,6 +52,10 @@ pub(super) trait Consumer: Send {
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool>;
     /// Nothing has come for a moment: whatever is buffered should go out.
     fn idle(&mut self) -> anyhow::Result<bool>;
+    /// No more comes.
+    fn end(&mut self) -> anyhow::Result<()> {
+        self.idle().map(|_| ())
+    }
 }
 
 /// How a capture ended.
@@ -183,7 +187,7 @@ fn consume(receiver: &Receiver<Batch>, consumer: &mut dyn Consumer) -> anyhow::R
         let is_wanted = match receiver.recv_timeout(IDLE_INTERVAL) {
             Ok(batch) => consumer.take(&batch)? && (!receiver.is_empty() || consumer.idle()?),
             Err(RecvTimeoutError::Timeout) => consumer.idle()?,
-            Err(RecvTimeoutError::Disconnected) => return consumer.idle().map(|_| ()),
+            Err(RecvTimeoutError::Disconnected) => return consumer.end(),
         };
         if !is_wanted {
             return Ok(());
@@ -286,7 +290,8 @@ fn record_time(record: &[u8]) -> u64 {
     time.map_or(0, u64::from_ne_bytes)
 }
 
-fn boot_now() -> BootNs {
+/// `CLOCK_BOOTTIME`, as records have it.
+pub(super) fn boot_now() -> BootNs {
     BootNs(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64))
 }
 

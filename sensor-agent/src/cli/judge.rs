@@ -1,13 +1,15 @@
 //! `judge`: what the host, or one command, does that its baseline does not allow. Not the judging. It may call the
 //! sibling modules, `pipeline` and the baseline crate.
 
-use super::capture::{Batch, Capture, Consumer, Ended, command_scope, print_totals};
+use super::capture::{Batch, Capture, Consumer, Ended, boot_now, command_scope, print_totals};
 use super::live::{Wish, feed, pipeline, print_troubles};
+use super::who::{self, WhoArguments};
 use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
 use crate::enrich::process_table::Scope;
 use crate::finding::Finding;
 use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
+use crate::who::Stage;
 use anyhow::Context as _;
 use sensor_baseline::{Baseline, Behaviour, Verdict, Workload};
 use std::collections::{BTreeSet, HashMap};
@@ -24,6 +26,8 @@ pub(super) struct JudgeArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    who: WhoArguments,
+    #[command(flatten)]
     span: Span,
 }
 
@@ -37,6 +41,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     let mut judge = Judge {
         pipeline: pipeline(&capture.start, wish),
         output: Output::default(),
+        stage: arguments.who.stage()?,
         verdicts: Verdicts::default(),
         // Only who waits for no end wants to hear of each finding at once.
         is_told_live: arguments.span.command.is_empty() && arguments.span.duration.is_none(),
@@ -46,7 +51,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     if arguments.span.command.is_empty() {
         print_totals(&ended.counters);
     }
-    print_troubles(&judge.pipeline);
+    print_troubles(&judge.pipeline, judge.stage.counters());
     judge.verdicts.print_unarmed();
     judge.verdicts.print(arguments.json, &hostname)?;
     let is_troubled = !arguments.span.command.is_empty() && command_trouble(&ended, &judge.pipeline);
@@ -101,6 +106,7 @@ pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
 struct Judge {
     pipeline: Pipeline,
     output: Output,
+    stage: Stage<Finding>,
     verdicts: Verdicts,
     is_told_live: bool,
 }
@@ -113,12 +119,26 @@ impl Consumer for Judge {
                 say!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
             }
         }
-        self.verdicts.add(&mut self.output);
-        Ok(true)
+        let now = boot_now();
+        for finding in self.output.findings.drain(..) {
+            self.stage.push(finding, now);
+        }
+        self.verdicts.count_all(&mut self.output);
+        self.idle()
     }
 
     fn idle(&mut self) -> anyhow::Result<bool> {
+        let now = boot_now();
+        while let Some(finding) = self.stage.pop(now) {
+            self.verdicts.keep(finding);
+        }
         Ok(true)
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        let verdicts = &mut self.verdicts;
+        who::drain(&mut self.stage, |finding| verdicts.keep(finding));
+        Ok(())
     }
 }
 
@@ -132,8 +152,17 @@ pub(super) struct Verdicts {
 }
 
 impl Verdicts {
-    /// Takes a pipeline's output.
+    /// Takes a pipeline's output, of a host that can be asked nothing.
     pub(super) fn add(&mut self, output: &mut Output) {
+        self.count_all(output);
+        for mut finding in output.findings.drain(..) {
+            who::tell_place(&mut finding);
+            self.keep(finding);
+        }
+    }
+
+    /// Counts what was observed.
+    fn count_all(&mut self, output: &mut Output) {
         for (observation, verdict) in output.observations.drain(..) {
             match verdict_reason(&verdict) {
                 Some(reason) => self.count(observation.behaviour, reason),
@@ -143,10 +172,15 @@ impl Verdicts {
                 None => {}
             }
         }
-        let room = FINDINGS_MAX - self.findings.len();
-        let dropped = output.findings.len().saturating_sub(room);
-        self.findings_dropped += dropped as u64;
-        self.findings.extend(output.findings.drain(..).take(room));
+    }
+
+    /// Keeps a finding, when there is room.
+    fn keep(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        } else {
+            self.findings_dropped += 1;
+        }
     }
 
     fn count(&mut self, behaviour: Behaviour, reason: &'static str) {

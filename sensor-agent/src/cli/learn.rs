@@ -11,6 +11,7 @@ use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
 use anyhow::Context as _;
 use sensor_baseline::{Learned, Learner, LearnerLimits, Verdict};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     if !is_command {
         print_totals(&ended.counters);
     }
-    print_troubles(&student.pipeline);
+    print_troubles(&student.pipeline, BTreeMap::new());
     let is_troubled = is_command && command_trouble(&ended, &student.pipeline);
     let mut baseline = student.learner.to_baseline(&arguments.fleet);
     if let Scope::Command(workload) = scope {

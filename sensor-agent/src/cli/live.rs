@@ -7,6 +7,7 @@ use crate::event::Identity;
 use crate::pipeline::{Output, Pipeline, PipelineConfig};
 use crate::recording::Start;
 use sensor_baseline::Baseline;
+use std::collections::BTreeMap;
 
 /// What a subcommand wants of its pipeline.
 #[derive(Debug)]
@@ -42,8 +43,9 @@ pub(super) fn feed(pipeline: &mut Pipeline, batch: &Batch, output: &mut Output) 
 }
 
 /// Tells what went wrong on the way, if anything did.
-pub(super) fn print_troubles(pipeline: &Pipeline) {
-    let counters = pipeline.counters();
+pub(super) fn print_troubles(pipeline: &Pipeline, more: BTreeMap<&'static str, u64>) {
+    let mut counters = pipeline.counters();
+    counters.extend(more);
     for name in TROUBLES {
         if let Some(count) = counters.get(name).filter(|count| **count > 0) {
             say!("counted {name}={count}");
@@ -52,7 +54,7 @@ pub(super) fn print_troubles(pipeline: &Pipeline) {
 }
 
 /// Counters that an operator should see when they are not zero.
-const TROUBLES: [&str; 7] = [
+const TROUBLES: [&str; 10] = [
     "records_undecodable",
     "records_unknown_kind",
     "observations_of_unknown",
@@ -60,4 +62,7 @@ const TROUBLES: [&str; 7] = [
     "exits_repeated",
     "cgroups_evicted",
     "fresh_files_evicted",
+    "who_passed_incomplete{reason=late}",
+    "who_passed_incomplete{reason=full}",
+    "who_refused{reason=queue_full}",
 ];

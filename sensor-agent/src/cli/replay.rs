@@ -9,6 +9,7 @@ use crate::event::BootNs;
 use crate::pipeline::Output;
 use crate::recording::{Part, RecordingReader};
 use anyhow::Context as _;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -49,7 +50,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     for (what, count) in &end.lost {
         say!("lost when recorded {what} count={count}");
     }
-    print_troubles(&pipeline);
+    print_troubles(&pipeline, BTreeMap::new());
     say!("replayed {} records of {}", end.records, reader.start().hostname);
     verdicts.print(arguments.json, &reader.start().hostname)?;
     Ok(verdicts.exit_code())

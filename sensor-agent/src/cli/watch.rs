@@ -2,14 +2,16 @@
 //! `pipeline` and `ocsf`.
 
 use super::Span;
-use super::capture::{Batch, Capture, Consumer, print_totals};
+use super::capture::{Batch, Capture, Consumer, boot_now, print_totals};
 use super::live::{Wish, feed, pipeline, print_troubles};
 use super::watch_text;
+use super::who::{self, WhoArguments};
 use crate::enrich::process_table::Scope;
-use crate::event::Body;
+use crate::event::{Body, BootNs};
 use crate::kernel::KindSet;
 use crate::ocsf::{Host, Ocsf};
 use crate::pipeline::{EnrichedEvent, Output, Pipeline};
+use crate::who::Stage;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use std::io::{ErrorKind, Stdout, Write};
@@ -27,6 +29,8 @@ pub(super) struct WatchArguments {
     /// How long, for example 500ms, 60s, 5m [default: until interrupted].
     #[arg(long = "for", value_name = "DURATION", value_parser = super::duration::parse)]
     duration: Option<Duration>,
+    #[command(flatten)]
+    who: WhoArguments,
 }
 
 /// What can be asked for.
@@ -52,6 +56,7 @@ pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let mut watcher = Watcher {
         pipeline: pipeline(&capture.start, wish),
         kinds,
+        stage: arguments.who.stage()?,
         ocsf,
         output: Output::default(),
         lines: Vec::new(),
@@ -62,13 +67,14 @@ pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let span = Span { duration: arguments.duration, command: Vec::new() };
     let ended = capture.run(&span, &mut watcher)?;
     print_totals(&ended.counters);
-    print_troubles(&watcher.pipeline);
+    print_troubles(&watcher.pipeline, watcher.stage.counters());
     Ok(ExitCode::SUCCESS)
 }
 
 struct Watcher {
     pipeline: Pipeline,
     kinds: Vec<WatchKind>,
+    stage: Stage<EnrichedEvent>,
     ocsf: Option<Ocsf>,
     output: Output,
     lines: Vec<u8>,
@@ -78,19 +84,36 @@ struct Watcher {
 impl Consumer for Watcher {
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
         feed(&mut self.pipeline, batch, &mut self.output);
-        for event in &self.output.events {
-            if !is_wanted(&self.kinds, event) {
-                continue;
-            }
-            match &self.ocsf {
-                Some(ocsf) => ocsf.write_line(event, &mut self.lines),
-                None => watch_text::write_line(event, &mut self.lines),
-            }
+        let now = boot_now();
+        for event in self.output.events.drain(..).filter(|event| is_wanted(&self.kinds, event)) {
+            self.stage.push(event, now);
         }
-        if self.lines.len() >= LINE_BYTES_MAX { self.idle() } else { Ok(true) }
+        self.print_ready(now)
     }
 
     fn idle(&mut self) -> anyhow::Result<bool> {
+        Ok(self.print_ready(boot_now())? && self.flush()?)
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        let (ocsf, lines) = (&self.ocsf, &mut self.lines);
+        who::drain(&mut self.stage, |event| print(ocsf.as_ref(), &event, lines));
+        self.flush().map(|_| ())
+    }
+}
+
+impl Watcher {
+    fn print_ready(&mut self, now: BootNs) -> anyhow::Result<bool> {
+        while let Some(event) = self.stage.pop(now) {
+            print(self.ocsf.as_ref(), &event, &mut self.lines);
+            if self.lines.len() >= LINE_BYTES_MAX && !self.flush()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn flush(&mut self) -> anyhow::Result<bool> {
         if self.lines.is_empty() {
             return Ok(true);
         }
@@ -101,6 +124,13 @@ impl Consumer for Watcher {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(error).context("cannot write to stdout"),
         }
+    }
+}
+
+fn print(ocsf: Option<&Ocsf>, event: &EnrichedEvent, lines: &mut Vec<u8>) {
+    match ocsf {
+        Some(ocsf) => ocsf.write_line(event, lines),
+        None => watch_text::write_line(event, lines),
     }
 }
 

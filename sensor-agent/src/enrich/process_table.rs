@@ -6,13 +6,21 @@
 //! | seed | adds a process with a start time as exact as /proc has it (10 ms); an event refines it |
 //! | fork | the child inherits program, arguments, place, subject and scope of the *caller* |
 //! | exec | replaces program and arguments, moves subject and workload along |
+//! | creds, namespace | change what it may do and where it is |
+//! | process | the kernel's own scan: what the seed told, exactly |
 //! | exit | closes the process; it stays for a grace period, because late events name it |
 //! | any other | a process that is not known is added from the event's header, and counted |
 
+pub mod privilege;
+
+use crate::enrich::origin::Ancestry;
 use crate::enrich::seed::SeedProcess;
+use crate::enrich::subject::FileId;
 use crate::enrich::{CgroupTable, Image, Lineage, Placement};
 use crate::event::{Actor, BootNs, Event, Exec, Fork, Identity};
 use crate::finding::{ANCESTORS_MAX, ProcessFacts};
+use crate::who::Who;
+pub use privilege::Privileges;
 use sensor_baseline::Workload;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +45,12 @@ pub struct Process {
     pub uid: u32,
     /// Effective user id.
     pub euid: u32,
+    /// Groups, login and mount namespace, as the newest header had them.
+    pub context: Context,
+    /// What it may do, and its namespaces.
+    pub privileges: Privileges,
+    /// Where it comes from.
+    pub ancestry: Ancestry,
     /// Control group.
     pub placement: Placement,
     /// Whom it belongs to.
@@ -47,8 +61,37 @@ pub struct Process {
     pub is_in_scope: bool,
     /// It still runs the agent's program: the agent itself, or its child before exec.
     pub is_own: bool,
-    /// When it ended.
+    /// When it ended; when the scan found it ended, when that began.
     pub ended: Option<BootNs>,
+    /// The scan found it ended. Its exit may have been recorded all the same, and is still to be told.
+    pub is_zombie: bool,
+}
+
+/// What a header says of a process besides its identity and its users.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// Real group id.
+    pub gid: u32,
+    /// Effective group id.
+    pub egid: u32,
+    /// Audit login user, when set.
+    pub login_uid: Option<u32>,
+    /// Audit session, when set.
+    pub audit_session: Option<u32>,
+    /// Inode of the mount namespace, 0 when unknown.
+    pub mnt_ns: u32,
+}
+
+impl Context {
+    const fn of(actor: &Actor) -> Self {
+        Self {
+            gid: actor.gid,
+            egid: actor.egid,
+            login_uid: actor.loginuid,
+            audit_session: actor.session_id,
+            mnt_ns: actor.mnt_ns,
+        }
+    }
 }
 
 impl Process {
@@ -63,8 +106,17 @@ impl Process {
             cwd: self.image.cwd.clone(),
             uid: self.uid,
             euid: self.euid,
+            gid: self.context.gid,
+            egid: self.context.egid,
+            login_uid: self.context.login_uid,
+            audit_session: self.context.audit_session,
+            mnt_ns: self.context.mnt_ns,
             comm: self.comm.clone(),
             cgroup: self.placement.path.as_deref().unwrap_or_default().to_owned(),
+            file: self.image.file,
+            origin: self.ancestry.origin.clone(),
+            shim: self.ancestry.shim.clone(),
+            who: Who::default(),
         }
     }
 
@@ -132,8 +184,8 @@ impl ProcessTable {
         }
     }
 
-    /// Adds what the scan of /proc found. Parents may come after their children.
-    pub fn seed(&mut self, mut seeds: Vec<SeedProcess>) {
+    /// Adds what the scan of /proc that began at `taken` found. Parents may come after their children.
+    pub fn seed(&mut self, mut seeds: Vec<SeedProcess>, taken: BootNs) {
         // Subjects pass from parent to child: older processes first.
         seeds.sort_by_key(|seed| (seed.start_time_ns, seed.pid));
         let starts: HashMap<u32, u64> = seeds.iter().map(|seed| (seed.pid, seed.start_time_ns)).collect();
@@ -141,7 +193,7 @@ impl ProcessTable {
             let parent = starts
                 .get(&seed.ppid)
                 .map(|start_time_ns| Identity { pid: seed.ppid, start_time_ns: *start_time_ns });
-            self.seed_one(seed, parent);
+            self.seed_one(seed, parent, taken);
         }
     }
 
@@ -162,7 +214,7 @@ impl ProcessTable {
         let moved =
             self.moved_to(identity, actor.cgroup_id, now).map(|place| (place, self.policy.scope.clone()));
         let process = self.processes.get_mut(&identity).expect("it was inserted above when it was missing");
-        (process.uid, process.euid) = (actor.uid, actor.euid);
+        (process.uid, process.euid, process.context) = (actor.uid, actor.euid, Context::of(actor));
         if process.comm != actor.comm {
             process.comm.clone_from(&actor.comm);
         }
@@ -175,7 +227,17 @@ impl ProcessTable {
     /// A process made another. Returns the child.
     pub fn fork(&mut self, event: &Event, fork: &Fork) -> &Process {
         let caller = self.touch(&event.actor, event.time).clone();
-        let mut child = Process { identity: fork.child, parent: Some(fork.parent), ended: None, ..caller };
+        self.settle(fork.child);
+        if let Some(seeded) = self.processes.get_mut(&fork.child).filter(|child| !child.image.is_unknown()) {
+            // The scan, which is newer than this record, has found it: what it says of the child is what has become
+            // of it. Its parent it may have found adopted.
+            seeded.parent = Some(fork.parent);
+            return self.processes.get(&fork.child).expect("it was found above");
+        }
+        let ancestry = Ancestry::after(&caller);
+        let privileges = caller.privileges.forked(fork);
+        let (identity, parent) = (fork.child, Some(fork.parent));
+        let mut child = Process { identity, parent, ended: None, ancestry, privileges, ..caller };
         if child.placement.cgroup_id != fork.cgroup_id {
             let placement = self.cgroups.place(fork.cgroup_id, event.time);
             child.relocate(placement, &self.policy.scope);
@@ -202,6 +264,8 @@ impl ProcessTable {
             process.is_in_scope = true;
             process.workload = workload.clone();
         }
+        process.ancestry = Ancestry::after(&before);
+        process.privileges = Privileges::of_exec(exec);
         process.image = Arc::new(image);
         process.is_own = false;
         self.has_scope_started |= starts_scope;
@@ -218,6 +282,10 @@ impl ProcessTable {
     pub fn exit(&mut self, event: &Event) -> Option<&Process> {
         let process = self.touch(&event.actor, event.time);
         let identity = process.identity;
+        if std::mem::take(&mut process.is_zombie) {
+            process.ended = Some(event.time);
+            return self.processes.get(&identity);
+        }
         if process.ended.is_some() {
             self.counters.exits_repeated += 1;
             return None;
@@ -290,18 +358,28 @@ impl ProcessTable {
         self.processes.is_empty()
     }
 
-    fn seed_one(&mut self, seed: SeedProcess, parent: Option<Identity>) {
+    fn seed_one(&mut self, seed: SeedProcess, parent: Option<Identity>, taken: BootNs) {
         let identity = Identity { pid: seed.pid, start_time_ns: seed.start_time_ns };
         if self.find(identity).is_some() {
             return;
         }
         self.cgroups.learn_text(seed.cgroup_id, &seed.cgroup, BootNs::default());
         let placement = Placement { cgroup_id: seed.cgroup_id, path: Some(Arc::from(seed.cgroup.as_str())) };
-        let workload = placement.workload(seed.uid);
+        let ancestry = parent.and_then(|parent| self.find(parent)).map(Ancestry::after).unwrap_or_default();
+        let workload = placement.workload(seed.uid, ancestry.shim.as_deref());
+        let privileges = Privileges::seeded(&seed);
         let image = if seed.is_kernel_thread {
             Image::kernel()
         } else {
-            Image::new(seed.exe, seed.argv, seed.cwd, &seed.root, None)
+            let file = (seed.inode != 0).then_some(FileId { dev: seed.dev, inode: seed.inode });
+            Image { file, ..Image::new(seed.exe, seed.argv, seed.cwd, &seed.root, None) }
+        };
+        let context = Context {
+            gid: seed.gid,
+            egid: seed.egid,
+            login_uid: seed.login_uid,
+            audit_session: seed.audit_session,
+            mnt_ns: seed.mnt_ns,
         };
         let inherited = parent
             .and_then(|parent| self.find(parent))
@@ -316,14 +394,21 @@ impl ProcessTable {
             comm: seed.comm,
             uid: seed.uid,
             euid: seed.euid,
+            context,
+            privileges,
+            ancestry,
             placement,
             workload,
             lineage,
             is_in_scope: false,
             is_own,
-            ended: None,
+            ended: seed.is_zombie.then_some(taken),
+            is_zombie: seed.is_zombie,
         });
         self.seeded.insert(seed.pid, identity);
+        if seed.is_zombie {
+            self.ended.push_back((taken, identity));
+        }
     }
 
     /// A process that only an event tells of: its fork was lost. Scope and subject come from its parent, so that a
@@ -334,9 +419,10 @@ impl ProcessTable {
         let is_own = self.policy.is_agent(actor.identity) || self.policy.is_agent(actor.parent);
         let parent = self.find(actor.parent);
         let is_in_scope = parent.is_some_and(|parent| parent.is_in_scope);
+        let ancestry = parent.map(Ancestry::after).unwrap_or_default();
         let workload = match &self.policy.scope {
             Scope::Command(workload) if is_in_scope => workload.clone(),
-            _ => placement.workload(actor.uid),
+            _ => placement.workload(actor.uid, ancestry.shim.as_deref()),
         };
         let inherited = parent.filter(|parent| parent.workload == workload && !is_own);
         Process {
@@ -348,11 +434,15 @@ impl ProcessTable {
             comm: actor.comm.clone(),
             uid: actor.uid,
             euid: actor.euid,
+            context: Context::of(actor),
+            privileges: Privileges::default(),
+            ancestry,
             workload,
             placement,
             is_in_scope,
             is_own,
             ended: None,
+            is_zombie: false,
         }
     }
 
@@ -414,8 +504,11 @@ impl ProcessTable {
     }
 
     fn forget(&mut self, identity: Identity) {
+        // The scan's identity of a process may have been replaced by the exact one since.
+        let seeded = self.seeded.get(&identity.pid).copied().filter(|seeded| is_same_tick(*seeded, identity));
         self.processes.remove(&identity);
-        if self.seeded.get(&identity.pid) == Some(&identity) {
+        if let Some(seeded) = seeded {
+            self.processes.remove(&seeded);
             self.seeded.remove(&identity.pid);
         }
     }
@@ -426,7 +519,7 @@ impl Process {
     fn relocate(&mut self, placement: Placement, scope: &Scope) {
         let workload = match scope {
             Scope::Command(workload) if self.is_in_scope => workload.clone(),
-            _ => placement.workload(self.uid),
+            _ => placement.workload(self.uid, self.ancestry.shim.as_deref()),
         };
         self.placement = placement;
         if workload != self.workload {

@@ -1,12 +1,14 @@
 //! The scan of /proc and of the cgroup v2 mount at start, made by drivers. Not the tables it fills. It does I/O, and
 //! is the only part of `enrich` that does.
 
-use procfs::process::{Process as ProcProcess, StatFlags, all_processes};
+use nix::time::{ClockId, clock_gettime};
+use procfs::process::{Process as ProcProcess, Stat, StatFlags, all_processes};
 use sensor_baseline::text::escape;
 use serde::{Deserialize, Serialize};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::enrich::process_table::TICK_NS;
 use crate::event::Identity;
@@ -33,6 +35,33 @@ pub struct SeedProcess {
     pub uid: u32,
     /// Effective user id.
     pub euid: u32,
+    /// Real group id.
+    #[serde(default)]
+    pub gid: u32,
+    /// Effective group id.
+    #[serde(default)]
+    pub egid: u32,
+    /// Audit login user, when set.
+    #[serde(default)]
+    pub login_uid: Option<u32>,
+    /// Audit session, when set.
+    #[serde(default)]
+    pub audit_session: Option<u32>,
+    /// Effective capabilities, when they can be read.
+    #[serde(default)]
+    pub cap_effective: Option<u64>,
+    /// Permitted capabilities, when they can be read.
+    #[serde(default)]
+    pub cap_permitted: Option<u64>,
+    /// Inode of the mount namespace, 0 when it cannot be read.
+    #[serde(default)]
+    pub mnt_ns: u32,
+    /// Device of the executable as the kernel has it, 0 when it cannot be read.
+    #[serde(default)]
+    pub dev: u32,
+    /// Inode number of the executable, 0 when it cannot be read.
+    #[serde(default)]
+    pub inode: u64,
     /// Short name, escaped.
     pub comm: String,
     /// cgroup v2 path.
@@ -41,6 +70,9 @@ pub struct SeedProcess {
     pub cgroup_id: u64,
     /// It has no program of its own.
     pub is_kernel_thread: bool,
+    /// It has ended, and only waits for its parent to ask how.
+    #[serde(default)]
+    pub is_zombie: bool,
 }
 
 /// A control group that existed at start.
@@ -59,6 +91,9 @@ pub struct Seed {
     pub processes: Vec<SeedProcess>,
     /// Control groups.
     pub cgroups: Vec<SeedCgroup>,
+    /// When the scan began, in nanoseconds of `CLOCK_BOOTTIME`.
+    #[serde(default)]
+    pub taken_ns: u64,
 }
 
 /// Scans the host. A process that ends meanwhile is left out: its events tell of it.
@@ -66,12 +101,14 @@ pub struct Seed {
 /// # Errors
 /// When /proc cannot be listed.
 pub fn scan() -> Result<Seed, procfs::ProcError> {
+    let taken_ns =
+        clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64);
     let cgroups = cgroup_mount().map(|mount| scan_cgroups(&mount)).unwrap_or_default();
     let processes = all_processes()?
         .filter_map(Result::ok)
         .filter_map(|process| read_process(&process, &cgroups).ok())
         .collect();
-    Ok(Seed { processes, cgroups })
+    Ok(Seed { processes, cgroups, taken_ns })
 }
 
 /// The agent's own identity, as exact as /proc has it.
@@ -90,39 +127,98 @@ fn read_process(process: &ProcProcess, cgroups: &[SeedCgroup]) -> Result<SeedPro
         .cgroups()?
         .into_iter()
         .find(|cgroup| cgroup.hierarchy == 0)
-        .map_or_else(String::new, |cgroup| escape(cgroup.pathname.as_bytes()));
+        .map_or_else(String::new, |cgroup| cgroup_text(cgroup.pathname.as_bytes(), cgroups));
     let is_kernel_thread = StatFlags::from_bits_truncate(stat.flags).contains(StatFlags::PF_KTHREAD);
+    let files = process_files(&stat);
+    let exe = std::fs::metadata(files.join("exe"));
     Ok(SeedProcess {
         pid: u32::try_from(stat.pid).unwrap_or_default(),
         ppid: u32::try_from(stat.ppid).unwrap_or_default(),
         start_time_ns: stat.starttime.saturating_mul(TICK_NS),
-        exe: process.exe().map(|exe| program_text(&exe)).unwrap_or_default(),
-        argv: raw_arguments(stat.pid),
-        cwd: process.cwd().map(|cwd| escape(cwd.as_os_str().as_bytes())).unwrap_or_default(),
-        root: process.root().map(|root| escape(root.as_os_str().as_bytes())).unwrap_or_default(),
+        exe: link_text(&files, "exe"),
+        argv: raw_arguments(&files),
+        cwd: link_text(&files, "cwd"),
+        root: link_text(&files, "root"),
         uid: status.ruid,
         euid: status.euid,
+        gid: status.rgid,
+        egid: status.egid,
+        login_uid: set_number(&files, "loginuid"),
+        audit_session: set_number(&files, "sessionid"),
+        cap_effective: Some(status.capeff),
+        cap_permitted: Some(status.capprm),
+        mnt_ns: mount_namespace(&files),
+        dev: exe.as_ref().map_or(0, |exe| kernel_dev(exe.dev())),
+        inode: exe.as_ref().map_or(0, std::os::unix::fs::MetadataExt::ino),
         comm: escape(stat.comm.as_bytes()),
         cgroup_id: cgroups.iter().find(|known| known.path == cgroup).map_or(0, |known| known.id),
         cgroup,
         is_kernel_thread,
+        is_zombie: stat.state == 'Z' && stat.num_threads <= 1,
     })
 }
 
-/// The kernel appends ` (deleted)` to the name of a program without a name; the record's flag says so better.
-fn program_text(exe: &Path) -> String {
-    let bytes = exe.as_os_str().as_bytes();
-    escape(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes))
+/// Where /proc shows the process's files: at its leader, or at a thread that lives when the leader has ended.
+fn process_files(stat: &Stat) -> PathBuf {
+    let process = PathBuf::from(format!("/proc/{}", stat.pid));
+    if stat.state != 'Z' {
+        return process;
+    }
+    let threads = std::fs::read_dir(process.join("task")).into_iter().flatten().filter_map(Result::ok);
+    let living = threads.map(|thread| thread.path()).find(|thread| thread.join("exe").read_link().is_ok());
+    living.unwrap_or(process)
 }
 
-fn raw_arguments(pid: i32) -> Vec<String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+/// Where a link of /proc leads, escaped; empty when it cannot be read. The kernel appends ` (deleted)` to a name that
+/// is no more, and a file may truly be called so: what the link leads to is compared with what has the name.
+fn link_text(files: &Path, link: &str) -> String {
+    let link = files.join(link);
+    let Ok(target) = link.read_link() else { return String::new() };
+    let bytes = target.as_os_str().as_bytes();
+    let Some(bare) = bytes.strip_suffix(DELETED) else { return escape(bytes) };
+    let named = std::fs::metadata(files.join("root").join(target.strip_prefix("/").unwrap_or(&target)));
+    let is_literal = match (named, link.metadata()) {
+        (Ok(named), Ok(linked)) => (named.dev(), named.ino()) == (linked.dev(), linked.ino()),
+        _ => false,
+    };
+    escape(if is_literal { bytes } else { bare })
+}
+
+/// A control group that was removed with an ended process in it carries the kernel's mark behind its name.
+fn cgroup_text(path: &[u8], cgroups: &[SeedCgroup]) -> String {
+    let text = escape(path);
+    if cgroups.iter().any(|known| known.path == text) {
+        return text;
+    }
+    path.strip_suffix(DELETED).map_or(text, escape)
+}
+
+/// A number of the audit subsystem, which says "not set" by all bits.
+fn set_number(files: &Path, name: &str) -> Option<u32> {
+    let number: u32 = std::fs::read_to_string(files.join(name)).ok()?.trim().parse().ok()?;
+    (number != u32::MAX).then_some(number)
+}
+
+fn mount_namespace(files: &Path) -> u32 {
+    std::fs::metadata(files.join("ns/mnt")).map_or(0, |file| u32::try_from(file.ino()).unwrap_or_default())
+}
+
+/// A device number as the kernel holds it, from the one it shows: `MKDEV` of include/linux/kdev_t.h.
+#[must_use]
+pub fn kernel_dev(shown: u64) -> u32 {
+    let (major, minor) = (nix::sys::stat::major(shown), nix::sys::stat::minor(shown));
+    u32::try_from(major << 20 | minor).unwrap_or_default()
+}
+
+fn raw_arguments(files: &Path) -> Vec<String> {
+    let bytes = std::fs::read(files.join("cmdline")).unwrap_or_default();
     let bytes = &bytes[..bytes.len().min(ARGUMENT_BYTES_MAX)];
     let trimmed = bytes.strip_suffix(&[0]).unwrap_or(bytes);
     if trimmed.is_empty() { Vec::new() } else { trimmed.split(|byte| *byte == 0).map(escape).collect() }
 }
 
-fn cgroup_mount() -> Option<PathBuf> {
+/// Where the cgroup v2 hierarchy is mounted.
+pub(crate) fn cgroup_mount() -> Option<PathBuf> {
     let mounts = procfs::process::Process::myself().ok()?.mountinfo().ok()?;
     mounts.into_iter().find(|mount| mount.fs_type == "cgroup2").map(|mount| mount.mount_point)
 }
@@ -148,6 +244,8 @@ fn scan_cgroups(mount: &Path) -> Vec<SeedCgroup> {
 
 /// Bytes of a command line kept at most.
 const ARGUMENT_BYTES_MAX: usize = 16 * 1024;
+/// What the kernel appends to a name that is no more, `d_path` and `cgroup_path_ns`'s callers.
+const DELETED: &[u8] = b" (deleted)";
 /// Control groups scanned at most.
 const CGROUPS_SCANNED_MAX: usize = 16_384;
 

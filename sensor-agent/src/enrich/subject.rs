@@ -24,6 +24,17 @@ pub struct Image {
     pub script: Option<String>,
     /// Working directory at exec.
     pub cwd: String,
+    /// Which file `exe` was, when known.
+    pub file: Option<FileId>,
+}
+
+/// A file as the kernel tells it from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    /// Device as the kernel has it: major number above the 20 bits of the minor.
+    pub dev: u32,
+    /// Inode number.
+    pub inode: u64,
 }
 
 impl Image {
@@ -32,7 +43,9 @@ impl Image {
     pub fn of_exec(exec: &Exec) -> Self {
         let script =
             exec.is_script().then(|| exec.filename_absolute.clone()).filter(|script| is_named(script));
-        Self::new(exec.exe.text.clone(), exec.argv.clone(), exec.cwd.text.clone(), &exec.root, script)
+        let file = (exec.inode != 0).then_some(FileId { dev: exec.dev, inode: exec.inode });
+        let (exe, argv, cwd) = (exec.exe.text.clone(), exec.argv.clone(), exec.cwd.text.clone());
+        Self { file, ..Self::new(exe, argv, cwd, &exec.root, script) }
     }
 
     /// From parts; looks for a script among the arguments of an interpreter unless one is given. `root` is the root
@@ -40,7 +53,7 @@ impl Image {
     #[must_use]
     pub fn new(exe: String, argv: Vec<String>, cwd: String, root: &str, script: Option<String>) -> Self {
         let script = script.or_else(|| script_argument(&exe, &argv, &cwd, root));
-        Self { exe, argv, script, cwd }
+        Self { exe, argv, script, cwd, file: None }
     }
 
     /// A kernel thread's.
@@ -74,7 +87,19 @@ impl Image {
         let name = self.applet().unwrap_or_else(|| base_name(&self.exe));
         let is_known =
             SHELLS.contains(&name) || CORE_UTILITIES.contains(&name) || interpreter(name).is_some();
-        is_known && is_installed(&self.exe)
+        is_known && self.is_installed()
+    }
+
+    /// Whether it lies where only the host's owner installs programs, so that its name says what it is.
+    #[must_use]
+    pub fn is_installed(&self) -> bool {
+        is_installed(&self.exe)
+    }
+
+    /// The last component of the file's name.
+    #[must_use]
+    pub fn base_name(&self) -> &str {
+        base_name(&self.exe)
     }
 
     /// Whether it is a shell, with or without a script.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `/` | `host` |
 //! | a component that carries a container id (64 hex digits) | `container:` and its first 12 digits |
+//! | `/NAMESPACE/ID` of the containerd shim above the process | `container:NAMESPACE/ID` when ID is no such id |
 //! | below `user.slice` | `session:root` or `session:user`, by the login that `user-UID.slice` names |
 //! | the first `.service` or `.scope` from the root | `unit:NAME` |
 //! | anything else | `cgroup:PATH` |
@@ -12,8 +13,10 @@
 //! The first match from the root wins: what is below a unit, a container or a session is named by whoever runs in
 //! it, and must not be able to borrow another workload's name.
 
+use crate::enrich::origin::Shim;
 use crate::enrich::recent::Recent;
 use crate::event::{BootNs, KernelPath};
+use crate::who::place::{ContainerRef, container, is_container_id, is_unit, login_uid};
 use sensor_baseline::Workload;
 use std::sync::Arc;
 
@@ -27,48 +30,47 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// The workload of a process of user `uid` in this control group.
+    /// The workload of a process of user `uid` below `shim` in this control group.
     #[must_use]
-    pub fn workload(&self, uid: u32) -> Workload {
+    pub fn workload(&self, uid: u32, shim: Option<&Shim>) -> Workload {
         match &self.path {
-            Some(path) => workload_of(path, uid),
+            Some(path) => workload_of(path, uid, shim),
             None => Workload(format!("cgroup:#{}", self.cgroup_id)),
         }
     }
 }
 
-/// The workload that owns the control group at `path`.
+/// The workload that owns the control group at `path`, of a process of user `uid` below the container shim `shim`.
 #[must_use]
-pub fn workload_of(path: &str, uid: u32) -> Workload {
+pub fn workload_of(path: &str, uid: u32, shim: Option<&Shim>) -> Workload {
     if path.is_empty() || path == "/" {
         return Workload("host".to_owned());
     }
-    let mut components = path.split('/').filter(|component| !component.is_empty()).enumerate();
-    while let Some((depth, component)) = components.next() {
-        if let Some(id) = container_id(component) {
-            return Workload(format!("container:{}", &id[..CONTAINER_ID_DIGITS]));
+    let components: Vec<&str> = path.split('/').filter(|component| !component.is_empty()).collect();
+    for (depth, component) in components.iter().enumerate() {
+        if let Some(container) = container(&components[..=depth], shim) {
+            return Workload(format!("container:{}", short_id(&container)));
         }
-        if depth == 0 && component == "user.slice" {
+        if depth == 0 && *component == "user.slice" {
             // Whose login it is, not who a process has become since: sudo does not leave its session.
-            let login = components.next().and_then(|(_, slice)| login_uid(slice)).unwrap_or(uid);
+            let login = components.get(1).and_then(|slice| login_uid(slice)).unwrap_or(uid);
             return Workload(if login == 0 { "session:root" } else { "session:user" }.to_owned());
         }
-        if UNIT_SUFFIXES.iter().any(|suffix| component.len() > suffix.len() && component.ends_with(suffix)) {
+        if is_unit(component) {
             return Workload(format!("unit:{component}"));
         }
     }
     Workload(format!("cgroup:{path}"))
 }
 
-fn login_uid(slice: &str) -> Option<u32> {
-    slice.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()
-}
-
-fn container_id(component: &str) -> Option<&str> {
-    let name = component.strip_suffix(".scope").unwrap_or(component);
-    let id = CONTAINER_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
-    let is_id = id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    is_id.then_some(id)
+/// The first digits of a container id; a name of another form whole, behind its namespace, so that it is never taken
+/// for digits.
+fn short_id(container: &ContainerRef) -> String {
+    match &container.namespace {
+        _ if is_container_id(&container.id) => container.id[..CONTAINER_ID_DIGITS].to_owned(),
+        Some(namespace) => format!("{namespace}/{}", container.id),
+        None => container.id.clone(),
+    }
 }
 
 /// Paths of control groups by id, learnt from the scan at start and from exec records.
@@ -115,8 +117,6 @@ impl CgroupTable {
 /// Control groups remembered at most.
 const CGROUPS_MAX: usize = 16_384;
 const CONTAINER_ID_DIGITS: usize = 12;
-const CONTAINER_PREFIXES: [&str; 4] = ["docker-", "cri-containerd-", "crio-", "libpod-"];
-const UNIT_SUFFIXES: [&str; 2] = [".service", ".scope"];
 
 #[cfg(test)]
 mod tests {
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn workload_follows_the_table() {
         let check = |path: &str, uid: u32, expected: &str| {
-            assert_eq!(workload_of(&path.replace("ID", ID), uid).0, expected, "{path}");
+            assert_eq!(workload_of(&path.replace("ID", ID), uid, None).0, expected, "{path}");
         };
         check("/", 0, "host");
         check("", 0, "host");
@@ -157,8 +157,9 @@ mod tests {
 
     #[test]
     fn nothing_below_a_workload_borrows_a_name() {
-        let check =
-            |path: &str, expected: &str| assert_eq!(workload_of(&path.replace("ID", ID), 1).0, expected);
+        let check = |path: &str, expected: &str| {
+            assert_eq!(workload_of(&path.replace("ID", ID), 1, None).0, expected)
+        };
         check("/user.slice/user-1.slice/user@1.service/app.slice/nginx.service", "session:user");
         check("/system.slice/docker-ID.scope/system.slice/nginx.service", "container:0123456789ab");
         check("/system.slice/ci.service/nginx.service", "unit:ci.service");
@@ -167,8 +168,8 @@ mod tests {
     #[test]
     fn an_id_without_a_path_is_a_workload_of_its_own() {
         let mut table = CgroupTable::default();
-        assert_eq!(table.place(9, BootNs(0)).workload(0).0, "cgroup:#9");
+        assert_eq!(table.place(9, BootNs(0)).workload(0, None).0, "cgroup:#9");
         table.learn_text(9, "/system.slice/x.service", BootNs(0));
-        assert_eq!(table.place(9, BootNs(1)).workload(0).0, "unit:x.service");
+        assert_eq!(table.place(9, BootNs(1)).workload(0, None).0, "unit:x.service");
     }
 }

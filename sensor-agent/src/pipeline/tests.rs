@@ -27,6 +27,7 @@ fn with(config: PipelineConfig) -> Pipeline {
             seed_process(900, 1, "/usr/bin/sensor-agent", 900_000_000),
         ],
         cgroups: vec![SeedCgroup { id: 1, path: "/system.slice/web.service".to_owned() }],
+        taken_ns: 0,
     });
     pipeline
 }
@@ -397,6 +398,7 @@ fn a_recording_gives_the_findings_that_were_given_live() {
         seed: Seed {
             processes: vec![seed_process(10, 1, "/usr/sbin/nginx", 10_000_000)],
             cgroups: Vec::new(),
+            taken_ns: 0,
         },
     };
     let pipeline = |start: &Start| {

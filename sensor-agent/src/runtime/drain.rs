@@ -13,10 +13,12 @@ use sensor_event::{Kind, LossReason};
 use super::baseline_keeper::Handover;
 use super::vitals::{DrainReport, DrainReports};
 use crate::event::BootNs;
+use crate::finding::Finding;
 use crate::kernel::{Counters, HookState, Kernel, KernelError, boot_to_unix_offset_ns};
 use crate::learned_store::LearnedSender;
 use crate::pipeline::{Output, Pipeline};
 use crate::spool::{Gap, SpoolSender};
+use crate::who::Stage;
 use crate::wire;
 
 /// What the drain thread works with.
@@ -25,6 +27,8 @@ pub(super) struct Drain {
     pub(super) kernel: Kernel,
     /// What they go through.
     pub(super) pipeline: Pipeline,
+    /// Where findings wait until it is known who did it.
+    pub(super) stage: Stage<Finding>,
     /// Where findings go.
     pub(super) spool: SpoolSender,
     /// Where observations of workloads that are not armed go.
@@ -64,25 +68,43 @@ impl Drain {
                 self.pipeline.tick(upto, &mut output);
             }
             self.hand_over(&mut output);
+            self.pass_on(upto);
             if accounting.is_due() || is_ending {
                 self.pipeline.set_boot_to_unix_offset_ns(boot_to_unix_offset_ns());
                 self.account(&mut accounting, drained.order_given_up_count)?;
             }
             ending_rounds += u32::from(is_ending);
             if is_ending && (drained.is_empty || ending_rounds >= ENDING_ROUNDS_MAX) {
+                self.pass_on_rest();
                 return Ok(());
             }
         }
     }
 
-    fn hand_over(&self, output: &mut Output) {
-        for finding in &output.findings {
-            self.spool.append(wire::spool_item(finding, &self.hostname));
+    fn hand_over(&mut self, output: &mut Output) {
+        let now = boot_now();
+        for finding in output.findings.drain(..) {
+            self.stage.push(finding, now);
         }
         let learnable =
             output.observations.drain(..).filter(|(_, verdict)| matches!(verdict, Verdict::Learning));
         self.learned.observe(learnable.map(|(observation, _)| observation).collect());
         output.clear();
+    }
+
+    /// Passes on the findings of which it is known who did it.
+    fn pass_on(&mut self, now: BootNs) {
+        while let Some(finding) = self.stage.pop(now) {
+            self.spool.append(wire::spool_item(&finding, &self.hostname));
+        }
+    }
+
+    /// Passes on every finding: those that wait do so no longer than ever.
+    fn pass_on_rest(&mut self) {
+        while !self.stage.is_empty() {
+            self.pass_on(boot_now());
+            self.stage.wait(ANSWER_INTERVAL);
+        }
     }
 
     /// Publishes the counters and declares what was lost since the last time.
@@ -105,7 +127,8 @@ impl Drain {
             }
         }
         report.counters.insert("records_order_given_up".to_owned(), order_given_up_count);
-        report.counters.extend(pipeline.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let counted = pipeline.into_iter().chain(self.stage.counters());
+        report.counters.extend(counted.map(|(name, value)| (name.to_owned(), value)));
         report.degraded.extend(self.kernel.hooks().iter().filter_map(|hook| match &hook.state {
             HookState::Attached => None,
             HookState::Failed(reason) => Some(format!("{}: {}: {reason}", hook.event, hook.hook)),
@@ -174,4 +197,6 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
 /// Records handled before baselines and counters are looked at again.
 const DRAIN_RECORDS_MAX: usize = 4096;
 const ENDING_ROUNDS_MAX: u32 = 50;
+/// How often the deadline is looked at while no answer comes.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
 const ACCOUNT_INTERVAL: Duration = Duration::from_secs(1);

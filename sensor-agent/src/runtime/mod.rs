@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! main thread    signals, and the uplink on tokio
-//! drain          kernel rings → pipeline → queues            no I/O
+//! drain          kernel rings → pipeline → stage → queues    no I/O
+//! who, who-hash  lookups for the stage                       reads files, asks containerd
 //! spool          queue → spool.db, reads and acks
 //! learned        queue → learned.db, reads
 //! ```
@@ -30,6 +31,7 @@ use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::spool::{Spool, SpoolOptions};
 use crate::state_dir::StateDir;
 use crate::uplink::driver::{Target, Uplink, UplinkParts};
+use crate::who::{self, Lookups, Stage};
 use baseline_keeper::BaselineKeeper;
 use drain::Drain;
 use vitals::{DrainReports, Vitals};
@@ -85,11 +87,13 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     });
     // What happens during the scan is in the rings.
     pipeline.seed(seed::scan().context("cannot scan /proc")?);
+    let stage = Stage::new(Some(Lookups::start(who::Roots::default())?), who::own_mount_namespace());
     let is_ending = Arc::new(AtomicBool::new(false));
     let hooks = kernel.hooks().len();
     let drain = Drain {
         kernel,
         pipeline,
+        stage,
         spool: spool.sender(),
         learned: learned.sender(),
         baselines: handovers,

@@ -140,7 +140,7 @@ fn seeded_children_find_a_parent_that_was_refined() {
         start_time_ns,
         ..SeedProcess::default()
     };
-    table.seed(vec![seed(6, 5, "/bin/sh", 60_000_000), seed(5, 1, "/bin/app", 50_000_000)]);
+    table.seed(vec![seed(6, 5, "/bin/sh", 60_000_000), seed(5, 1, "/bin/app", 50_000_000)], BootNs(0));
     let exact = Who { start_time_ns: 50_000_999, ..Who::new(5, 1) };
     apply(&mut table, &exact.listen(1));
     let child = table.find(Identity { pid: 6, start_time_ns: 60_123_456 }).unwrap();

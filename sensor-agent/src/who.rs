@@ -1,0 +1,112 @@
+//! Who did it, beyond what the kernel tells: names of users, containers, timers, and the hash of the program. Not on
+//! the way from the rings to the verdict: what has to be looked up is looked up on threads of its own, while the item
+//! waits in a [`Stage`], which neither blocks nor reads a clock.
+//!
+//! ```text
+//! pipeline → Stage (bounded, in order, deadline) → consumer
+//!               │ requests, bounded      ↑ answers
+//!               ├──→ who       names, containers, timers
+//!               └──→ who-hash  sha256 of programs
+//! ```
+
+pub mod container;
+pub mod hash;
+pub mod names;
+pub mod place;
+pub mod stage;
+pub mod timers;
+pub mod worker;
+
+pub use container::{Container, Roots};
+pub use hash::Hash;
+pub use place::Place;
+pub use stage::{Doing, Stage};
+pub use worker::Lookups;
+
+use crate::finding::Finding;
+use crate::finding::ProcessFacts;
+use crate::pipeline::EnrichedEvent;
+use std::sync::Arc;
+
+/// What was looked up about a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// What its control group's path says.
+    pub place: Place,
+    /// Name of the real user on the host.
+    pub user: Option<Arc<str>>,
+    /// Name of the effective user on the host.
+    pub euser: Option<Arc<str>>,
+    /// Name of the real group on the host.
+    pub group: Option<Arc<str>>,
+    /// Name of the effective group on the host.
+    pub egroup: Option<Arc<str>>,
+    /// Name of whoever logged in.
+    pub login_user: Option<Arc<str>>,
+    /// The container it is in.
+    pub container: Option<Arc<Container>>,
+    /// Why nothing is known of the container it is in.
+    pub container_missing: Option<&'static str>,
+    /// The timer that starts its unit.
+    pub timer: Option<Arc<str>>,
+    /// sha256 of its program.
+    pub hash: Option<Hash>,
+    /// It sees the host's own mounts: what it calls a path is what the host calls it.
+    pub has_host_mounts: bool,
+}
+
+/// The inode number of the agent's mount namespace, 0 when it cannot be read: then no path is taken for the host's.
+#[must_use]
+pub fn own_mount_namespace() -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self/ns/mnt").map_or(0, |file| u32::try_from(file.ino()).unwrap_or_default())
+}
+
+impl ProcessFacts {
+    /// Where it comes from: `cron`, `timer`, `login`, `container`; `None` when nothing says so. An ancestor says more
+    /// than a control group: cron opens a session for each job.
+    #[must_use]
+    pub fn origin_name(&self) -> Option<&'static str> {
+        let place = &self.who.place;
+        self.origin
+            .as_ref()
+            .map(|origin| origin.kind.name())
+            .or_else(|| self.who.timer.as_ref().map(|_| "timer"))
+            .or_else(|| place.session.as_ref().map(|_| "login"))
+            .or_else(|| place.container.as_ref().map(|_| "container"))
+    }
+
+    /// The host's name of what the process calls `path`, when that is another: it is in a container whose files are
+    /// known, and not in the host's mount namespace.
+    #[must_use]
+    pub fn on_host(&self, path: &str) -> Option<String> {
+        let container = self.who.container.as_ref().filter(|_| !self.who.has_host_mounts)?;
+        container.files.on_host(path)
+    }
+}
+
+/// Fills in what the paths of control groups say, and nothing that would have to be looked up.
+pub fn tell_place(doing: &mut impl Doing) {
+    doing.each_process(&mut |facts, _| facts.who.place = Place::of(&facts.cgroup, facts.shim.as_deref()));
+}
+
+impl Doing for Finding {
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool)) {
+        visit(&mut self.process, true);
+        for ancestor in &mut self.ancestors {
+            visit(ancestor, false);
+        }
+    }
+}
+
+impl Doing for EnrichedEvent {
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool)) {
+        let is_exec = matches!(self.event.body, crate::event::Body::Exec(_));
+        if let Some(process) = &mut self.process {
+            visit(process, is_exec);
+        }
+        if let Some(parent) = &mut self.parent {
+            visit(parent, false);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! sha256 of programs, each content once. Not a file integrity check: it tells what ran, when it could still be read.
+//! It opens and reads files, and waits when its budget is used up: on a thread of its own.
+//!
+//! A file is found through `/proc/PID/exe` while the process lives, and else by its name on the host. Either is opened
+//! for its place only (`O_PATH`), compared with what the kernel said ran (inode, and device by name), and read after
+//! that. What was read counts only if the file is the same afterwards.
+
+use crate::enrich::process_table::TICK_NS;
+use crate::enrich::recent::Recent;
+use crate::enrich::seed::kernel_dev;
+use crate::enrich::subject::FileId;
+use crate::event::{BootNs, Identity};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{FileStat, Mode, fstat};
+use sensor_baseline::text::unescape;
+use sha2::{Digest as _, Sha256};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Which program to hash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HashKey {
+    /// The process that runs it.
+    pub identity: Identity,
+    /// The file it mapped.
+    pub file: FileId,
+}
+
+/// Why there is no hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHash {
+    /// More than [`FILE_BYTES_MAX`] bytes.
+    TooLarge,
+    /// Process and name were gone, or another file had the name.
+    Gone,
+    /// It was written to meanwhile.
+    Changed,
+    /// It cannot be read.
+    Unreadable,
+    /// The item did not wait any longer.
+    Late,
+    /// Too many were asked for at once.
+    Refused,
+}
+
+impl NoHash {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too large",
+            Self::Gone => "gone before it could be read",
+            Self::Changed => "changed while it was read",
+            Self::Unreadable => "cannot be read",
+            Self::Late => "not ready in time",
+            Self::Refused => "too many programs at once",
+        }
+    }
+}
+
+/// 64 hex digits, or why not.
+pub type Hash = Result<Arc<str>, NoHash>;
+
+/// A content of a file: when any of these differs, the content may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Content {
+    dev: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Content {
+    const fn of(stat: &FileStat) -> Self {
+        Self {
+            dev: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// Hashes programs.
+#[derive(Debug)]
+pub struct Hasher {
+    known: Recent<Content, Arc<str>>,
+    budget: Budget,
+    bytes_max: i64,
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new(FILE_BYTES_MAX, BYTES_PER_SECOND)
+    }
+}
+
+impl Hasher {
+    /// Of files up to `bytes_max`, reading `bytes_per_second` at most over any second or more.
+    #[must_use]
+    pub fn new(bytes_max: i64, bytes_per_second: u64) -> Self {
+        let budget = Budget { since: Instant::now(), bytes_per_second, spent: 0 };
+        Self { known: Recent::new(HASHES_MAX, u64::MAX), budget, bytes_max }
+    }
+
+    /// The hash of the program that `key` names. `names` are those it has on the host, escaped, first the likeliest.
+    pub fn hash(&mut self, key: &HashKey, names: &[String]) -> Hash {
+        let (file, stat) = locate(key, names).ok_or(NoHash::Gone)?;
+        let content = Content::of(&stat);
+        if let Some(known) = self.known.find(&content, BootNs(0)) {
+            return Ok(Arc::clone(known));
+        }
+        if stat.st_size > self.bytes_max {
+            return Err(NoHash::TooLarge);
+        }
+        let sum = self.read(&file).map_err(|_| NoHash::Unreadable)?;
+        if fstat(&file).map(|stat| Content::of(&stat)) != Ok(content) {
+            return Err(NoHash::Changed);
+        }
+        self.known.put(content, Arc::clone(&sum), BootNs(0));
+        Ok(sum)
+    }
+
+    /// Bytes read since the start.
+    #[must_use]
+    pub const fn bytes_read(&self) -> u64 {
+        self.budget.spent
+    }
+
+    fn read(&mut self, place: &OwnedFd) -> std::io::Result<Arc<str>> {
+        // A place cannot be read, and naming it through /proc opens that very file.
+        let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
+        let mut file = file.take(self.bytes_max.unsigned_abs());
+        let mut sum = Sha256::new();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            let length = file.read(&mut chunk)?;
+            if length == 0 {
+                break;
+            }
+            sum.update(&chunk[..length]);
+            self.budget.spend(length as u64);
+        }
+        let digits: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Arc::from(digits))
+    }
+}
+
+/// Bytes that may be read by now.
+#[derive(Debug)]
+struct Budget {
+    since: Instant,
+    bytes_per_second: u64,
+    spent: u64,
+}
+
+impl Budget {
+    /// Counts `bytes`, and waits until they were due.
+    fn spend(&mut self, bytes: u64) {
+        self.spent += bytes;
+        let due = Duration::from_nanos(
+            (u128::from(self.spent) * 1_000_000_000 / u128::from(self.bytes_per_second.max(1)))
+                .try_into()
+                .unwrap_or(u64::MAX),
+        );
+        let elapsed = self.since.elapsed();
+        match due.checked_sub(elapsed) {
+            Some(ahead) if !ahead.is_zero() => std::thread::sleep(ahead),
+            // What was not used is not saved up.
+            _ => self.since += elapsed.saturating_sub(due),
+        }
+    }
+}
+
+/// Opens the place of the program: as what the process runs, or by a name.
+fn locate(key: &HashKey, names: &[String]) -> Option<(OwnedFd, FileStat)> {
+    let process = PathBuf::from(format!("/proc/{}", key.identity.pid));
+    let running = || {
+        let (file, stat) = place(&process.join("exe"))?;
+        // The link is resolved before this: it was that process's. A file system of several layers shows another
+        // device than the kernel has; the inode number is the kernel's.
+        (is_alive(&process, key.identity) && stat.st_ino == key.file.inode).then_some((file, stat))
+    };
+    let named = |name: &String| {
+        let name = unescape(name).ok()?;
+        let (file, stat) = place(Path::new(OsStr::from_bytes(&name)))?;
+        let found = FileId { dev: kernel_dev(stat.st_dev), inode: stat.st_ino };
+        (found == key.file).then_some((file, stat))
+    };
+    running().or_else(|| names.iter().find_map(named))
+}
+
+fn place(path: &Path) -> Option<(OwnedFd, FileStat)> {
+    let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let stat = fstat(&file).ok()?;
+    (stat.st_mode & S_IFMT == S_IFREG).then_some((file, stat))
+}
+
+fn is_alive(process: &Path, identity: Identity) -> bool {
+    let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+    // Behind the name, which may contain anything: state, and 18 fields on the start time in clock ticks.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let started: Option<u64> =
+        fields.split_ascii_whitespace().nth(START_FIELD).and_then(|ticks| ticks.parse().ok());
+    started == Some(identity.start_time_ns / TICK_NS)
+}
+
+/// Larger programs are not hashed.
+pub const FILE_BYTES_MAX: i64 = 256 << 20;
+/// Bytes read in a second at most: a large program takes some seconds, and costs a tenth of a core meanwhile.
+pub const BYTES_PER_SECOND: u64 = 64 << 20;
+/// Hashes remembered at most.
+const HASHES_MAX: usize = 8_192;
+const CHUNK_BYTES: usize = 128 << 10;
+/// Field 22 of `proc_pid_stat(5)`, counted from the one behind the name.
+const START_FIELD: usize = 19;
+const S_IFMT: u32 = 0o170_000;
+const S_IFREG: u32 = 0o100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enrich::seed::own_identity;
+    use sensor_baseline::text::escape;
+
+    fn key_of(path: &Path, identity: Identity) -> HashKey {
+        let stat = nix::sys::stat::stat(path).unwrap();
+        HashKey { identity, file: FileId { dev: kernel_dev(stat.st_dev), inode: stat.st_ino } }
+    }
+
+    const NOBODY: Identity = Identity { pid: u32::MAX, start_time_ns: 1 };
+
+    fn names(path: &Path) -> Vec<String> {
+        vec![escape(path.as_os_str().as_bytes())]
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_file_and_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        std::fs::write(&path, "abc").unwrap();
+        let mut hasher = Hasher::default();
+        // FIPS 180-2, appendix B.1.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hasher.hash(&key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected));
+        let read = hasher.bytes_read();
+        assert_eq!(hasher.hash(&key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected));
+        assert_eq!((read, hasher.bytes_read()), (3, 3));
+        std::fs::write(&path, "abd").unwrap();
+        assert_ne!(hasher.hash(&key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected), "same inode");
+    }
+
+    #[test]
+    fn another_file_under_the_name_is_not_hashed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        std::fs::write(&path, "one").unwrap();
+        let key = key_of(&path, NOBODY);
+        std::fs::write(folder.path().join("other"), "two").unwrap();
+        std::fs::rename(folder.path().join("other"), &path).unwrap();
+        assert_eq!(Hasher::default().hash(&key, &names(&path)), Err(NoHash::Gone));
+    }
+
+    #[test]
+    fn a_running_program_is_found_without_its_name() {
+        let (own, exe) = (own_identity().unwrap(), std::env::current_exe().unwrap());
+        let mut hasher = Hasher::default();
+        let expected = Hasher::default().hash(&key_of(&exe, NOBODY), &names(&exe)).unwrap();
+        assert_eq!(hasher.hash(&key_of(&exe, own), &[]), Ok(expected));
+        let reused = Identity { start_time_ns: own.start_time_ns + TICK_NS, ..own };
+        assert_eq!(hasher.hash(&key_of(&exe, reused), &[]), Err(NoHash::Gone), "another process of that pid");
+    }
+
+    #[test]
+    fn a_large_file_and_a_pipe_have_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        std::fs::write(&path, "12345").unwrap();
+        let mut hasher = Hasher::new(4, BYTES_PER_SECOND);
+        assert_eq!(hasher.hash(&key_of(&path, NOBODY), &names(&path)), Err(NoHash::TooLarge));
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR).unwrap();
+        assert_eq!(hasher.hash(&key_of(&pipe, NOBODY), &names(&pipe)), Err(NoHash::Gone));
+    }
+
+    #[test]
+    fn reading_takes_as_long_as_the_budget_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, vec![7; 50_000]).unwrap();
+        let mut hasher = Hasher::new(FILE_BYTES_MAX, 500_000);
+        let begun = Instant::now();
+        hasher.hash(&key_of(&path, NOBODY), &names(&path)).unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(90), "{:?}", begun.elapsed());
+    }
+}

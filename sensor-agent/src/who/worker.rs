@@ -1,0 +1,157 @@
+//! The threads that look things up: one for names, containers and timers, one for hashes, so that a file that cannot
+//! be read for minutes holds up hashes only. Not what is done with the answers. It does I/O; whoever asks does not.
+
+use super::container::{Container, Containers, Missing, Roots};
+use super::hash::{Hash, HashKey, Hasher};
+use super::names::{NameFiles, Names};
+use super::place::ContainerRef;
+use super::timers::Timers;
+use crate::event::BootNs;
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What can be asked for, besides hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The names of users and groups, as they are now: `asked` comes back with them.
+    Names {
+        /// When it was asked.
+        asked: BootNs,
+    },
+    /// A container.
+    Container(ContainerRef),
+    /// The timer of a unit.
+    Timer(UnitRef),
+}
+
+/// A unit of a service manager.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnitRef {
+    /// Its name.
+    pub name: String,
+    /// Whether a user's own manager runs it.
+    pub is_user: bool,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Names as of a time.
+    Names {
+        /// When they were asked for: they are no older.
+        asked: BootNs,
+        /// The names.
+        names: Arc<Names>,
+    },
+    /// A container, or why not.
+    Container(ContainerRef, Result<Arc<Container>, Missing>),
+    /// The timer, if there is one.
+    Timer(UnitRef, Option<Arc<str>>),
+    /// A hash, or why not.
+    Hash(HashKey, Hash),
+}
+
+/// The end that asks: it never waits.
+#[derive(Debug)]
+pub struct Lookups {
+    requests: Sender<Request>,
+    hashes: Sender<(HashKey, Vec<String>)>,
+    answers: Receiver<Answer>,
+}
+
+impl Lookups {
+    /// Starts the threads. They end when this is dropped, once they have done what they are at.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(roots: Roots) -> anyhow::Result<Self> {
+        let (requests, asked) = bounded(REQUESTS_MAX);
+        let (hashes, wanted) = bounded(HASHES_MAX);
+        let (answer, answers) = bounded(ANSWERS_MAX);
+        let answer_hashes = answer.clone();
+        std::thread::Builder::new()
+            .name("who".to_owned())
+            .spawn(move || answer_all(&asked, &answer, roots))
+            .context("starting the thread that looks up names")?;
+        std::thread::Builder::new()
+            .name("who-hash".to_owned())
+            .spawn(move || hash_all(&wanted, &answer_hashes))
+            .context("starting the thread that hashes programs")?;
+        Ok(Self { requests, hashes, answers })
+    }
+
+    /// The ends of the channels, for tests that answer themselves.
+    #[cfg(test)]
+    pub(super) const fn of(
+        requests: Sender<Request>,
+        hashes: Sender<(HashKey, Vec<String>)>,
+        answers: Receiver<Answer>,
+    ) -> Self {
+        Self { requests, hashes, answers }
+    }
+
+    /// Asks. `false` when there is no room.
+    #[must_use]
+    pub fn ask(&self, request: Request) -> bool {
+        self.requests.try_send(request).is_ok()
+    }
+
+    /// Asks for a hash. `names` are the program's on the host, escaped. `false` when there is no room.
+    #[must_use]
+    pub fn ask_hash(&self, key: HashKey, names: Vec<String>) -> bool {
+        self.hashes.try_send((key, names)).is_ok()
+    }
+
+    /// The next answer that has come.
+    #[must_use]
+    pub fn answer(&self) -> Option<Answer> {
+        self.answers.try_recv().ok()
+    }
+
+    /// The next answer, waited for.
+    #[must_use]
+    pub fn answer_within(&self, timeout: Duration) -> Option<Answer> {
+        self.answers.recv_timeout(timeout).ok()
+    }
+}
+
+fn answer_all(requests: &Receiver<Request>, answers: &Sender<Answer>, roots: Roots) {
+    let mut names = NameFiles::new(&roots.host);
+    let timers = Timers::new(&roots.host);
+    let mut containers = Containers::new(roots);
+    for request in requests {
+        let answer = match request {
+            Request::Names { asked } => Answer::Names { asked, names: names.current() },
+            Request::Container(wanted) => {
+                let found = containers.find(&wanted).map(Arc::new);
+                Answer::Container(wanted, found)
+            }
+            Request::Timer(unit) => {
+                let timer = timers.of(&unit.name, unit.is_user).map(Arc::from);
+                Answer::Timer(unit, timer)
+            }
+        };
+        if answers.send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+fn hash_all(wanted: &Receiver<(HashKey, Vec<String>)>, answers: &Sender<Answer>) {
+    let mut hasher = Hasher::default();
+    for (key, names) in wanted {
+        let hash = hasher.hash(&key, &names);
+        if answers.send(Answer::Hash(key, hash)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Questions that wait at most; more are refused, and counted by whoever asks.
+const REQUESTS_MAX: usize = 1_024;
+/// Programs that wait to be hashed at most.
+const HASHES_MAX: usize = 1_024;
+/// Answers that wait at most: then the threads do.
+const ANSWERS_MAX: usize = 1_024;
