@@ -21,6 +21,7 @@ mod record;
 mod replay;
 mod signals;
 mod watch;
+mod watch_kinds;
 mod watch_text;
 mod who;
 

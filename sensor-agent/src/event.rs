@@ -3,6 +3,7 @@
 
 mod convert;
 mod file;
+pub mod names;
 mod network;
 pub mod path;
 mod privilege;
@@ -11,7 +12,7 @@ pub use file::{FileOpen, Name, Rename};
 pub use network::{ConnectResult, Socket};
 pub use path::KernelPath;
 pub use privilege::{BpfLoad, Creds, ModuleLoad, Namespace, Target};
-use sensor_event::{ExecFlags, Namespaces};
+use sensor_event::{ExecFlags, Kind, Namespaces};
 
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -167,6 +168,45 @@ pub enum Body {
     Process(Exec),
     /// A kind this build does not know.
     Unknown(u16),
+}
+
+impl Body {
+    /// The kind of the record that told of it.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Exec(_) => Kind::EXEC,
+            Self::Fork(_) => Kind::FORK,
+            Self::Exit(_) => Kind::EXIT,
+            Self::Connect(_) => Kind::CONNECT,
+            Self::ConnectResult(_) => Kind::CONNECT_RESULT,
+            Self::Listen(_) => Kind::LISTEN,
+            Self::Accept(_) => Kind::ACCEPT,
+            Self::Send(_) => Kind::SEND,
+            Self::Socket(_) => Kind::SOCKET,
+            Self::FileOpen(_) => Kind::FILE_OPEN,
+            Self::ExecMap(_) => Kind::EXEC_MAP,
+            Self::Memfd(_) => Kind::MEMFD,
+            Self::Unlink(_) => Kind::FILE_UNLINK,
+            Self::Symlink(_) => Kind::FILE_SYMLINK,
+            Self::Mkdir(_) => Kind::FILE_MKDIR,
+            Self::Chmod(_) => Kind::FILE_CHMOD,
+            Self::Chown(_) => Kind::FILE_CHOWN,
+            Self::Truncate(_) => Kind::FILE_TRUNCATE,
+            Self::Setxattr(_) => Kind::FILE_SETXATTR,
+            Self::Mount(_) => Kind::MOUNT,
+            Self::Rename(_) => Kind::FILE_RENAME,
+            Self::Link(_) => Kind::FILE_LINK,
+            Self::Creds(_) => Kind::CREDS,
+            Self::Ptrace(_) => Kind::PTRACE,
+            Self::VmWrite(_) => Kind::VM_WRITE,
+            Self::ModuleLoad(_) => Kind::MODULE_LOAD,
+            Self::BpfLoad(_) => Kind::BPF_LOAD,
+            Self::Namespace(_) => Kind::NAMESPACE,
+            Self::Process(_) => Kind::PROCESS,
+            Self::Unknown(number) => Kind(*number),
+        }
+    }
 }
 
 /// An execution.

@@ -1,6 +1,7 @@
 //! The host agent as a library: capture, enrich, judge, spool, deliver. Not the command line's `main`, which only
 //! maps the result to an exit code. It may call the baseline, event and proto crates.
 
+pub mod account;
 pub mod cli;
 pub mod config;
 pub mod connect_join;

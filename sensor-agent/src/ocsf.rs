@@ -5,26 +5,44 @@
 //! |---|---|---|
 //! | exec, fork | 1007 Process Activity | 1 Launch (launch type Exec, Fork) |
 //! | exit | 1007 Process Activity | 2 Terminate |
+//! | creds | 1007 Process Activity | 5 Set User ID; 99 Set Group ID, Set Capabilities |
+//! | ptrace | 1007 Process Activity | 4 Inject (injection type 99 ptrace) |
+//! | process | 5015 Process Query | 1 Query (result 1 Exists) |
+//! | vm_write | 1004 Memory Activity | 8 Write |
 //! | connect | 4001 Network Activity | 1 Open, 4 Fail, 5 Refuse |
+//! | accept | 4001 Network Activity | 1 Open (inbound) |
+//! | send | 4001 Network Activity | 6 Traffic |
 //! | listen | 4001 Network Activity | 7 Listen |
+//! | socket | 4001 Network Activity | 99 Socket |
 //! | file open | 1001 File System Activity | 1 Create, 3 Update (truncating), 14 Open |
 //! | unlink | 1001 File System Activity | 4 Delete |
 //! | rename | 1001 File System Activity | 5 Rename |
+//! | link, symlink, mkdir, memfd | 1001 File System Activity | 1 Create |
+//! | truncate | 1001 File System Activity | 3 Update |
+//! | setxattr | 1001 File System Activity | 6 Set Attributes |
+//! | chmod, chown | 1001 File System Activity | 7 Set Security |
+//! | mount | 1001 File System Activity | 12 Mount, 13 Unmount |
+//! | exec_map | 1005 Module Activity | 1 Load (load type 4 Mapped) |
+//! | module_load | 1002 Kernel Extension Activity | 1 Load |
+//! | bpf_load | 1003 Kernel Activity | 1 Create |
+//! | namespace | 1003 Kernel Activity | 4 Invoke |
 //!
 //! What OCSF has no place for is in `unmapped`.
 
+mod file;
 mod model;
+pub(crate) mod network;
+mod objects;
+mod privilege;
+mod who;
 
-use crate::event::{Body, ConnectResult, Event, Exec, FileOpen, Fork, Identity, KernelPath, Socket};
+use crate::event::{Body, Event, Exec, Fork, Identity, KernelPath, names};
 use crate::finding::ProcessFacts;
 use crate::pipeline::EnrichedEvent;
-use model::{
-    Activity, Actor, ConnectionInfo, Device, Endpoint, File, Launch, Metadata, Os, Process, Product, Status,
-    Unmapped, User,
-};
+use file::file_named;
+use model::{Activity, Device, File, Launch, Metadata, Os, Process, Product, Status, Unmapped};
 use sensor_baseline::UnixNs;
 use sensor_event::ExecFlags;
-use std::net::IpAddr;
 
 /// The host that events are of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,30 +88,40 @@ impl Ocsf {
                     Box::new(self.process(facts, enriched.parent.as_ref(), Some(&enriched.event)))
                 });
             }
-            Body::Connect(socket) | Body::ConnectResult(socket) => connect(socket, &mut activity),
-            Body::Listen(socket) => listen(socket, &mut activity),
-            Body::FileOpen(file) => open(file, &mut activity),
-            Body::Unlink(unlink) => {
-                activity.classify(Class::File, 4, "Delete");
-                activity.status(errno_status(unlink.result));
-                let type_id = if unlink.is_directory() { FILE_TYPE_FOLDER } else { FILE_TYPE_UNKNOWN };
-                activity.file = Some(file_object(&unlink.path, type_id));
-                activity.unmapped.path_flags = unlink.path.flag_names().collect();
+            Body::Creds(creds) => self.creds(enriched, creds, &mut activity),
+            Body::Ptrace(target) => self.ptrace(enriched, target, &mut activity),
+            Body::VmWrite(target) => self.vm_write(enriched, target, &mut activity),
+            Body::Process(exec) => {
+                self.process_found(enriched, &mut activity);
+                of_program(exec, &mut activity);
             }
-            Body::Rename(rename) => {
-                activity.classify(Class::File, 5, "Rename");
-                activity.status(errno_status(rename.result));
-                activity.file = Some(file_object(&rename.from, FILE_TYPE_UNKNOWN));
-                activity.file_result = Some(file_object(&rename.to, FILE_TYPE_UNKNOWN));
-                let mut flags: Vec<_> = rename.from.flag_names().chain(rename.to.flag_names()).collect();
-                flags.sort_unstable();
-                flags.dedup();
-                activity.unmapped.path_flags = flags;
-                activity.unmapped.rename_flags = Some(rename.rename_flags).filter(|flags| *flags != 0);
-            }
-            _ => return None,
+            Body::Connect(_)
+            | Body::ConnectResult(_)
+            | Body::Listen(_)
+            | Body::Accept(_)
+            | Body::Send(_)
+            | Body::Socket(_) => self.network(&enriched.event.body, &mut activity),
+            Body::ModuleLoad(module) => privilege::module(module, &mut activity),
+            Body::BpfLoad(bpf) => privilege::bpf(bpf, &mut activity),
+            Body::Namespace(namespace) => privilege::namespace(namespace, &mut activity),
+            Body::Unknown(_) => return None,
+            of_file => file_activity(of_file, &mut activity),
+        }
+        if let (Some(facts), Some(file)) = (&enriched.process, &activity.file) {
+            activity.unmapped.who.path_on_host = facts.on_host(file.path);
         }
         Some(activity)
+    }
+
+    fn network<'a>(&'a self, body: &'a Body, activity: &mut Activity<'a>) {
+        match body {
+            Body::Connect(socket) | Body::ConnectResult(socket) => network::connect(socket, activity),
+            Body::Listen(socket) => network::listen(socket, activity),
+            Body::Accept(socket) => network::accept(socket, activity),
+            Body::Send(socket) => network::send(socket, activity),
+            Body::Socket(socket) => network::socket(socket, &self.host.hostname, activity),
+            _ => {}
+        }
     }
 
     fn base<'a>(&'a self, enriched: &'a EnrichedEvent) -> Activity<'a> {
@@ -111,21 +139,24 @@ impl Ocsf {
                     vendor_name: "Sensor",
                     version: env!("CARGO_PKG_VERSION"),
                 },
-                profiles: &["host", "linux/linux_users"],
+                profiles: match enriched.process.as_ref().and_then(who::container) {
+                    Some(_) => &["host", "linux/linux_users", "container"],
+                    None => &["host", "linux/linux_users"],
+                },
             },
             device: Device {
                 hostname: &self.host.hostname,
                 type_id: 0,
                 os: Os { name: "Linux", type_id: 200, kernel_release: &self.host.kernel_release },
             },
-            actor: enriched
-                .process
-                .as_ref()
-                .map(|facts| Actor { process: self.process(facts, enriched.parent.as_ref(), Some(event)) }),
+            actor: enriched.process.as_ref().map(|facts| {
+                who::actor(self.process(facts, enriched.parent.as_ref(), Some(event)), Some(facts))
+            }),
             unmapped: Unmapped {
                 tier: event.tier.name(),
                 workload: Some(enriched.workload.0.as_str()).filter(|name| !name.is_empty()),
                 cgroup,
+                who: enriched.process.as_ref().map(who::unmapped).unwrap_or_default(),
                 ..Unmapped::default()
             },
             ..Activity::default()
@@ -138,27 +169,18 @@ impl Ocsf {
         activity.status(Some(Status::success()));
         self.launched(enriched, activity);
         if let Some(process) = &mut activity.process {
-            process.file = Some(file_object(&exec.exe, FILE_TYPE_REGULAR));
+            let hashes = process.file.take().map(|file| file.hashes).unwrap_or_default();
+            process.file = Some(File { hashes, ..file_object(&exec.exe, FILE_TYPE_REGULAR) });
         }
-        let flag = |flag: ExecFlags, name| exec.flags.contains(flag).then_some(name);
+        of_program(exec, activity);
         let unmapped = &mut activity.unmapped;
-        unmapped.path_flags = exec.exe.flag_names().collect();
         unmapped.argv = Some(&exec.argv);
         unmapped.argc = Some(exec.argc);
         unmapped.filename = Some(&exec.filename);
         unmapped.script = exec.is_script().then_some(exec.filename_absolute.as_str());
         unmapped.interpreter = Some(exec.interpreter.as_str()).filter(|text| !text.is_empty());
-        unmapped.exe_in_chroot = exec.exe.in_chroot.as_deref();
-        unmapped.exec_flags = [
-            flag(ExecFlags::ARGV_TRUNCATED, "argv_truncated"),
-            flag(ExecFlags::ARGV_FAULT, "argv_fault"),
-            flag(ExecFlags::SCRIPT, "script"),
-            flag(ExecFlags::SECURE, "secure"),
-            flag(ExecFlags::MEMFD, "memfd"),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        unmapped.details.capabilities_gained =
+            enriched.capabilities_gained.map(names::capabilities).unwrap_or_default();
     }
 
     fn fork<'a>(&'a self, enriched: &'a EnrichedEvent, _fork: &Fork, activity: &mut Activity<'a>) {
@@ -175,8 +197,8 @@ impl Ocsf {
         let parent = enriched.parent.as_ref();
         activity.process = Some(Box::new(self.process(facts, parent, header)));
         activity.actor = match parent {
-            Some(parent) => Some(Actor { process: self.process(parent, None, None) }),
-            None => Some(Actor { process: bare_process(enriched.event.actor.parent) }),
+            Some(parent) => Some(who::actor(self.process(parent, None, None), Some(parent))),
+            None => Some(who::actor(bare_process(enriched.event.actor.parent), None)),
         };
     }
 
@@ -200,16 +222,63 @@ impl Ocsf {
             uid: Some(unique(Identity { pid: facts.pid, start_time_ns: facts.start_time_ns })),
             name: Some(&facts.comm),
             created_time: Some(millis(UnixNs(start))),
-            file: (!facts.exe.is_empty()).then(|| file_named(&facts.exe, FILE_TYPE_REGULAR)),
+            file: (!facts.exe.is_empty())
+                .then(|| File { hashes: who::hashes(facts), ..file_named(&facts.exe, FILE_TYPE_REGULAR) }),
             cmd_line: (!facts.argv.is_empty()).then(|| facts.argv.join(" ")),
             working_directory: Some(facts.cwd.as_str()).filter(|cwd| !cwd.is_empty()),
-            user: Some(User { uid: facts.uid.to_string() }),
+            user: Some(who::user(facts)),
+            group: Some(who::group(facts)),
+            session: who::session(facts),
+            container: who::container(facts),
             euid: Some(facts.euid),
-            egid: header.map(|event| event.actor.egid),
-            auid: header.and_then(|event| event.actor.loginuid),
+            egid: Some(facts.egid),
+            auid: facts.login_uid,
             tid: header.map(|event| event.actor.tid),
             parent_process,
         }
+    }
+}
+
+/// What is known of a program that runs, however it was learnt.
+fn of_program<'a>(exec: &'a Exec, activity: &mut Activity<'a>) {
+    let flag = |flag: ExecFlags, name| exec.flags.contains(flag).then_some(name);
+    let unmapped = &mut activity.unmapped;
+    unmapped.path_flags = exec.exe.flag_names().collect();
+    unmapped.exe_in_chroot = exec.exe.in_chroot.as_deref();
+    unmapped.exec_flags = [
+        flag(ExecFlags::ARGV_TRUNCATED, "argv_truncated"),
+        flag(ExecFlags::ARGV_FAULT, "argv_fault"),
+        flag(ExecFlags::SCRIPT, "script"),
+        flag(ExecFlags::SECURE, "secure"),
+        flag(ExecFlags::MEMFD, "memfd"),
+        flag(ExecFlags::UPPER_LAYER, "upper_layer"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    unmapped.inode = Some(exec.inode).filter(|inode| *inode != 0);
+    unmapped.dev = unmapped.inode.map(|_| exec.dev);
+    unmapped.details.tty = Some(exec.tty.as_str()).filter(|tty| !tty.is_empty());
+    let is_known = exec.namespaces != sensor_event::Namespaces::default();
+    unmapped.details.namespaces = is_known.then(|| exec.namespaces.into());
+}
+
+fn file_activity<'a>(body: &'a Body, activity: &mut Activity<'a>) {
+    match body {
+        Body::FileOpen(file) => file::open(file, activity),
+        Body::ExecMap(file) => file::exec_map(file, activity),
+        Body::Memfd(file) => file::memfd(file, activity),
+        Body::Unlink(name) => file::unlink(name, activity),
+        Body::Symlink(name) => file::symlink(name, activity),
+        Body::Mkdir(name) => file::mkdir(name, activity),
+        Body::Chmod(name) => file::chmod(name, activity),
+        Body::Chown(name) => file::chown(name, activity),
+        Body::Truncate(name) => file::truncate(name, activity),
+        Body::Setxattr(name) => file::setxattr(name, activity),
+        Body::Mount(name) => file::mount(name, activity),
+        Body::Rename(rename) => file::rename(rename, activity),
+        Body::Link(link) => file::link(link, activity),
+        _ => {}
     }
 }
 
@@ -218,70 +287,24 @@ impl Ocsf {
 pub(crate) enum Class {
     /// 1001.
     File,
+    /// 1002.
+    KernelExtension,
+    /// 1003.
+    Kernel,
+    /// 1004.
+    Memory,
+    /// 1005.
+    Module,
     /// 1007.
     Process,
     /// 4001.
     Network,
-}
-
-fn connect(socket: &Socket, activity: &mut Activity<'_>) {
-    let (id, name) = match socket.result {
-        ConnectResult::Pending | ConnectResult::Established => (1, "Open"),
-        ConnectResult::Failed(ECONNREFUSED) => (5, "Refuse"),
-        ConnectResult::Failed(_) => (4, "Fail"),
-    };
-    activity.classify(Class::Network, id, name);
-    activity.status(match socket.result {
-        ConnectResult::Pending => None,
-        ConnectResult::Established => Some(Status::success()),
-        ConnectResult::Failed(errno) => errno_status(errno),
-    });
-    activity.src_endpoint = Some(Endpoint { ip: socket.source.to_string(), port: socket.source_port });
-    activity.dst_endpoint =
-        Some(Endpoint { ip: socket.destination.to_string(), port: socket.destination_port });
-    activity.connection_info = Some(connection(socket, socket.destination, 2, "Outbound"));
-}
-
-fn listen(socket: &Socket, activity: &mut Activity<'_>) {
-    activity.classify(Class::Network, 7, "Listen");
-    activity.status(Some(Status::success()));
-    activity.src_endpoint = Some(Endpoint { ip: socket.source.to_string(), port: socket.source_port });
-    activity.connection_info = Some(connection(socket, socket.source, 1, "Inbound"));
-}
-
-fn connection(socket: &Socket, address: IpAddr, direction_id: u8, direction: &'static str) -> ConnectionInfo {
-    ConnectionInfo {
-        protocol_num: socket.protocol,
-        protocol_name: (socket.protocol == 6).then_some("tcp"),
-        protocol_ver_id: if address.is_ipv4() { 4 } else { 6 },
-        direction_id,
-        direction,
-    }
-}
-
-fn open<'a>(file: &'a FileOpen, activity: &mut Activity<'a>) {
-    let (id, name) = match (file.is_created(), file.open_flags & O_TRUNC != 0) {
-        (true, _) => (1, "Create"),
-        (false, true) => (3, "Update"),
-        (false, false) => (14, "Open"),
-    };
-    activity.classify(Class::File, id, name);
-    activity.status(Some(Status::success()));
-    activity.file = Some(file_object(&file.path, file_type(file.mode)));
-    activity.unmapped.path_flags = file.path.flag_names().collect();
-    activity.unmapped.open_flags = Some(file.open_flags);
-    activity.unmapped.inode = Some(file.inode);
-    activity.unmapped.dev = Some(file.dev);
+    /// 5015.
+    ProcessQuery,
 }
 
 fn file_object(path: &KernelPath, type_id: u8) -> File<'_> {
     file_named(&path.text, type_id)
-}
-
-fn file_named(path: &str, type_id: u8) -> File<'_> {
-    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let name = if name.is_empty() { path } else { name };
-    File { name, path, parent_folder: if folder.is_empty() { "/" } else { folder }, type_id }
 }
 
 fn bare_process(identity: Identity) -> Process<'static> {
@@ -300,22 +323,7 @@ const fn millis(time: UnixNs) -> u64 {
     time.0 / 1_000_000
 }
 
-const fn file_type(mode: u32) -> u8 {
-    match mode & 0o170_000 {
-        0o100_000 => FILE_TYPE_REGULAR,
-        0o040_000 => FILE_TYPE_FOLDER,
-        0o020_000 => 3,
-        0o060_000 => 4,
-        0o140_000 => 5,
-        0o010_000 => 6,
-        0o120_000 => 7,
-        _ => FILE_TYPE_UNKNOWN,
-    }
-}
-
 const OCSF_VERSION: &str = "1.8.0";
-const ECONNREFUSED: i32 = 111;
-const O_TRUNC: u32 = 0o1_000;
 const FILE_TYPE_UNKNOWN: u8 = 0;
 const FILE_TYPE_REGULAR: u8 = 1;
 const FILE_TYPE_FOLDER: u8 = 2;

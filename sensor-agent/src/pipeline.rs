@@ -3,6 +3,7 @@
 
 mod observe;
 
+use crate::account::Delivered;
 use crate::connect_join::{ConnectJoin, Joined};
 use crate::enrich::process_table::{Policy, Scope};
 use crate::enrich::recent::Recent;
@@ -58,6 +59,10 @@ pub struct EnrichedEvent {
     pub parent: Option<ProcessFacts>,
     /// That process's workload.
     pub workload: Workload,
+    /// Of a ptrace or a memory write: the process that is reached into, when it is known.
+    pub target: Option<ProcessFacts>,
+    /// Of an exec: permitted capabilities that the process did not have before, when those are known.
+    pub capabilities_gained: Option<u64>,
 }
 
 /// What one call gives. The caller empties it.
@@ -89,13 +94,13 @@ pub struct Pipeline {
     connects: ConnectJoin<EnrichedEvent>,
     reported: Recent<FindingKey, ()>,
     now: BootNs,
+    delivered: Delivered,
     counters: Counters,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     records: u64,
-    records_undecodable: u64,
     records_unknown_kind: u64,
     observations: u64,
     observations_of_unknown: u64,
@@ -115,6 +120,7 @@ impl Pipeline {
             connects: ConnectJoin::default(),
             reported: Recent::new(REPORTED_MAX, config.repeat_ns),
             now: BootNs::default(),
+            delivered: Delivered::default(),
             counters: Counters::default(),
             config,
         }
@@ -131,13 +137,11 @@ impl Pipeline {
     /// Takes one record. Total: bytes that are no record are counted.
     pub fn handle(&mut self, record: &[u8], out: &mut Output) {
         self.counters.records += 1;
-        match sensor_event::decode(record) {
-            Ok(record) => {
-                let event = Event::from_record(&record);
-                self.advance(event.time, out);
-                self.dispatch(event, out);
-            }
-            Err(_) => self.counters.records_undecodable += 1,
+        // One that cannot be decoded is counted by kind.
+        if let Ok(record) = self.delivered.decode(record) {
+            let event = Event::from_record(&record);
+            self.advance(event.time, out);
+            self.dispatch(event, out);
         }
     }
 
@@ -174,13 +178,19 @@ impl Pipeline {
         self.processes.has_scope_started()
     }
 
+    /// What became of the records that were handed in, by kind.
+    #[must_use]
+    pub const fn delivered(&self) -> &Delivered {
+        &self.delivered
+    }
+
     /// Everything that went by, by name.
     #[must_use]
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         let table = self.processes.counters();
         BTreeMap::from([
             ("records", self.counters.records),
-            ("records_undecodable", self.counters.records_undecodable),
+            ("records_undecodable", self.delivered.undecodable_total()),
             ("records_unknown_kind", self.counters.records_unknown_kind),
             ("observations", self.counters.observations),
             ("observations_of_unknown", self.counters.observations_of_unknown),
@@ -229,9 +239,22 @@ impl Pipeline {
             Body::Exec(exec) => {
                 let before = self.processes.exec(&event, exec);
                 self.observe(&event, &before, out);
+                let gained = before.privileges.gained_by(exec);
                 if let Some(process) = self.processes.find(event.actor.identity).cloned() {
-                    self.emit(event, &process, out);
+                    self.emit_with(event, &process, gained, out);
                 }
+            }
+            Body::Creds(creds) => {
+                let process = self.processes.set_creds(&event, creds).clone();
+                self.emit(event, &process, out);
+            }
+            Body::Namespace(namespace) => {
+                let process = self.processes.set_namespaces(&event, namespace).clone();
+                self.emit(event, &process, out);
+            }
+            Body::Process(exec) => {
+                let process = self.processes.found(&event, exec).clone();
+                self.emit(event, &process, out);
             }
             _ => {
                 let process = self.processes.touch(&event.actor, self.now).clone();
@@ -250,7 +273,25 @@ impl Pipeline {
         is_in_scope && !process.is_own
     }
 
+    /// The process that another reaches into, when it is known.
+    fn target(&self, body: &Body) -> Option<&Process> {
+        match body {
+            Body::Ptrace(target) | Body::VmWrite(target) => self.processes.find(target.target?),
+            _ => None,
+        }
+    }
+
     fn emit(&mut self, event: Event, process: &Process, out: &mut Output) {
+        self.emit_with(event, process, None, out);
+    }
+
+    fn emit_with(
+        &mut self,
+        event: Event,
+        process: &Process,
+        capabilities_gained: Option<u64>,
+        out: &mut Output,
+    ) {
         if !self.config.emit_events || !self.is_watched(process) {
             return;
         }
@@ -259,6 +300,8 @@ impl Pipeline {
             process: Some(process.facts()),
             parent: self.processes.parent(process).map(Process::facts),
             workload: process.workload.clone(),
+            target: self.target(&event.body).map(Process::facts),
+            capabilities_gained,
             event,
         };
         let pending = match &enriched.event.body {
@@ -292,7 +335,15 @@ impl Pipeline {
                 self.counters.connect_results_late += 1;
                 let time = self.wall_clock(event.time);
                 let workload = Workload(String::new());
-                out.events.push(EnrichedEvent { event, time, process: None, parent: None, workload });
+                out.events.push(EnrichedEvent {
+                    event,
+                    time,
+                    process: None,
+                    parent: None,
+                    workload,
+                    target: None,
+                    capabilities_gained: None,
+                });
             }
             Joined::Late => self.counters.connect_results_late += 1,
         }
@@ -317,5 +368,7 @@ pub const REPEAT_NS: u64 = 60_000_000_000;
 /// Findings remembered at most, so as not to repeat them.
 const REPORTED_MAX: usize = 16_384;
 
+#[cfg(test)]
+mod kinds_tests;
 #[cfg(test)]
 mod tests;

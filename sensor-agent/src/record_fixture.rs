@@ -1,5 +1,7 @@
 //! Records for tests, built from the contract's structures. Not a recording. It may call the event crate.
 
+pub(crate) mod kinds;
+
 use sensor_event::{
     Address, CONNECT_PENDING, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags, ForkBody, Header,
     Kind, NameBody, PathFlags, PathRef, RECORD_VERSION, RenameBody, SocketBody, SocketType, Tier,

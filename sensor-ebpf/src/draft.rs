@@ -5,7 +5,9 @@
 
 use crate::maps::{self, Claim};
 use crate::read::Address;
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str};
+use aya_ebpf::helpers::generated::{
+    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
+};
 use core::arch::asm;
 use core::mem::offset_of;
 use sensor_event::{Header, LossReason, RECORD_BYTES_MAX};
@@ -35,40 +37,35 @@ pub struct Draft {
 
 const _: () = assert!(RECORD_BYTES_MAX == 0x8000, "`bounded` masks with the bound of a record");
 
-/// The same number for any that can occur, and one the verifier knows to be below [`RECORD_BYTES_MAX`].
+/// The same number for any that can occur, and one the verifier knows to have no other bits than the mask's.
 ///
 /// In assembly because LLVM would drop a mask that it can prove needless, and the verifier's proof is not LLVM's.
 #[inline(always)]
-fn bounded(offset: u64) -> usize {
-    let mut offset = offset;
+fn masked<const MASK: u64>(number: u64) -> u64 {
+    let mut number = number;
     // SAFETY: one register operation; no memory, no flags.
     unsafe {
-        asm!("{offset} &= 0x7fff", offset = inout(reg) offset, options(nomem, nostack, pure));
+        asm!("{number} &= {mask}", number = inout(reg) number, mask = const MASK, options(nomem, nostack, pure));
     }
-    offset as usize
+    number
 }
 
-/// As [`bounded`], below [`SLACK_BYTES`].
+/// An offset in a record: below [`RECORD_BYTES_MAX`].
+#[inline(always)]
+fn bounded(offset: u64) -> usize {
+    masked::<0x7fff>(offset) as usize
+}
+
+/// The length of an append: below [`SLACK_BYTES`].
 #[inline(always)]
 fn bounded_append(len: u64) -> u32 {
-    let mut len = len;
-    // SAFETY: one register operation; no memory, no flags.
-    unsafe {
-        asm!("{len} &= 0x1fff", len = inout(reg) len, options(nomem, nostack, pure));
-    }
-    len as u32
+    masked::<0x1fff>(len) as u32
 }
 
-/// An offset in the fixed part that came through a subprogram's parameter: the same number, and one the verifier
-/// knows to be aligned and small.
+/// An offset in the fixed part that came through a subprogram's parameter: aligned and small.
 #[inline(always)]
 pub fn bounded_reference(reference: u32) -> usize {
-    let mut reference = u64::from(reference);
-    // SAFETY: one register operation; no memory, no flags.
-    unsafe {
-        asm!("{reference} &= 0xf8", reference = inout(reg) reference, options(nomem, nostack, pure));
-    }
-    reference as usize
+    masked::<0xf8>(u64::from(reference)) as usize
 }
 
 impl Draft {
@@ -138,6 +135,14 @@ impl Draft {
         self.put(at, self.load_u16(at) + 1);
     }
 
+    /// Reads back a number of the fixed part: whatever it was, the verifier takes it for a number.
+    #[inline(always)]
+    pub fn load_u64(self, at: usize) -> u64 {
+        let place = self.at(at).cast::<u64>();
+        // SAFETY: as in `put`.
+        unsafe { place.read_volatile() }
+    }
+
     #[inline(always)]
     fn load_u16(self, at: usize) -> u16 {
         let place = self.at(at).cast::<u16>();
@@ -163,6 +168,15 @@ impl Draft {
         self.advance(read)
     }
 
+    /// Appends `len` (below [`SLACK_BYTES`]) bytes of kernel memory.
+    #[inline(always)]
+    pub fn append_kernel_bytes(self, source: Address, len: u64) -> Result<(), LossReason> {
+        let place = self.at(bounded(self.len()));
+        // SAFETY: as in `append_user_bytes`.
+        let read = unsafe { bpf_probe_read_kernel(place.cast(), bounded_append(len), source.0 as *const _) };
+        self.appended(read, len)
+    }
+
     /// Appends `len` (below [`SLACK_BYTES`]) bytes of the current process's memory.
     #[inline(always)]
     pub fn append_user_bytes(self, source: u64, len: u64) -> Result<(), LossReason> {
@@ -170,6 +184,11 @@ impl Draft {
         // SAFETY: the length is below the slack, so it fits behind any bounded offset; the helper checks the
         // source.
         let read = unsafe { bpf_probe_read_user(place.cast(), bounded_append(len), source as *const _) };
+        self.appended(read, len)
+    }
+
+    #[inline(always)]
+    fn appended(self, read: i64, len: u64) -> Result<(), LossReason> {
         if read < 0 {
             return Err(LossReason::Fault);
         }

@@ -2,9 +2,10 @@
 //! and accounts for it. Not what a record says. It may call the other modules of this crate.
 
 use crate::draft::Draft;
-use crate::globals::SELF_TGID;
+use crate::globals::{SELF_TGID, TASK_TGID};
 use crate::header;
 use crate::maps::{self, count};
+use crate::read::Address;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::debug;
@@ -43,6 +44,12 @@ pub fn lose(kind: Kind, reason: LossReason) -> i32 {
 #[inline(always)]
 pub fn is_agent() -> bool {
     (bpf_get_current_pid_tgid() >> 32) as u32 == SELF_TGID.load()
+}
+
+/// As [`is_agent`], for programs that may not call its helper on every kernel.
+#[inline(always)]
+pub fn is_agent_task(task: Address) -> bool {
+    task.field::<u32>(&TASK_TGID) == Ok(SELF_TGID.load())
 }
 
 #[inline(always)]

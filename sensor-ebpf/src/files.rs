@@ -1,23 +1,21 @@
-//! Opens that can change a file, removed and changed names, seen at the exit of their system calls. Not reads. It
+//! Opens, executable mappings and nameless files, seen at the exit of their system calls. Not operations on names. It
 //! may call the other modules of this crate.
 //!
 //! An opened file is the kernel's own object, taken from the returned descriptor: only another thread that closes
-//! or replaces the descriptor before the call returns can change what is found. The names of the other calls are
-//! read from the caller's memory when the call is done, and say so ([`PathFlags::CALLER`]).
+//! or replaces the descriptor before the call returns can change what is found.
 
-use crate::draft::{BODY, Draft, bounded_reference};
+use crate::draft::{BODY, Draft};
 use crate::emit::{emit, lose};
 use crate::globals::{
-    FDT_FD, FDT_MAX_FDS, FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT, FS_PWD_DENTRY,
-    FS_PWD_MNT, INODE_INO, INODE_MODE, INODE_SB, SB_DEV, TASK_FILES, TASK_FS,
+    FDT_FD, FDT_MAX_FDS, FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT, INODE_INO,
+    INODE_MODE, INODE_SB, OPEN_READS, SB_DEV, TASK_FILES,
 };
+use crate::names;
 use crate::path::{self, Place};
 use crate::read::{Address, read, read_user};
-use crate::syscalls::{AT_FDCWD, Arguments};
+use crate::syscalls::{AT_FDCWD, Call, Number};
 use core::mem::offset_of;
-use sensor_event::{
-    FileBody, FileFlags, Kind, LossReason, NameBody, PathFlags, PathRef, RenameBody, SyscallClass,
-};
+use sensor_event::{FileBody, FileFlags, Kind, LossReason, PathFlags, PathRef, SyscallClass};
 
 /// `include/uapi/asm-generic/fcntl.h`; the same on x86 and arm64.
 const O_ACCMODE: u32 = 0o3;
@@ -35,13 +33,15 @@ const S_IFIFO: u16 = 0o010_000;
 const S_IFCHR: u16 = 0o020_000;
 const S_IFSOCK: u16 = 0o140_000;
 
-/// `unlinkat()` removes a directory.
-const AT_REMOVEDIR: u64 = 0x200;
+/// `include/uapi/asm-generic/mman-common.h`.
+const PROT_EXEC: u32 = 4;
+const MAP_ANONYMOUS: u32 = 0x20;
 
-/// `PATH_MAX`.
-const NAME_BYTES_MAX: u32 = 4096;
+/// Results of `mmap()` from here on are negative errnos.
+const ERRNO_MAX: i64 = 4095;
 
-/// An open worth a record.
+/// A file worth a record.
+#[derive(Clone, Copy)]
 struct Opened {
     file: Address,
     inode: Address,
@@ -50,178 +50,194 @@ struct Opened {
     flags: u32,
 }
 
-/// `open()`, `openat()`, `openat2()`, `creat()`.
-#[inline(always)]
-pub fn open(class: SyscallClass, arguments: Arguments, result: i64) -> i32 {
-    if result < 0 {
+/// A call of [`sensor_event::SyscallFamily::Open`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn exit_open(class: u32, regs: u64, result: u64) -> u32 {
+    let call = Call::new(class, regs, result);
+    if call.result < 0 {
+        if OPEN_READS.load() != 0 {
+            open_failed(&call);
+        }
         return 0;
     }
-    let (open_flags, flags) = match open_flags(class, arguments) {
-        Ok(flags) => flags,
-        Err(reason) => return lose(Kind::FILE_OPEN, reason),
-    };
+    let (open_flags, flags) = open_flags(&call);
     // What the caller could rewrite while the call ran decides nothing: then only the file itself tells.
     let is_from_caller = flags & FileFlags::FLAGS_FROM_CALLER.0 != 0;
-    if !is_from_caller && open_flags & (O_ACCMODE | O_CREAT | O_TRUNC) == 0 {
+    if !is_from_caller && open_flags & (O_ACCMODE | O_CREAT | O_TRUNC) == 0 && OPEN_READS.load() == 0 {
         return 0;
     }
-    match inspect(result as u32, open_flags, flags) {
-        Ok(None) => 0,
-        Ok(Some(opened)) => emit(Kind::FILE_OPEN, size_of::<FileBody>(), |draft| fill_open(draft, &opened)),
-        Err(reason) => lose(Kind::FILE_OPEN, reason),
+    emit_open(call.result as u32, open_flags, flags);
+    0
+}
+
+/// Reports the open of a new descriptor of the current task, unless it is of no interest.
+#[inline(always)]
+pub fn emit_open(fd: u32, open_flags: u32, flags: u32) {
+    match file_of(fd).and_then(|file| inspect(file, open_flags, flags)) {
+        Ok(None) => {}
+        Ok(Some(opened)) => {
+            emit(Kind::FILE_OPEN, size_of::<FileBody>(), |draft| fill(draft, &opened));
+        }
+        Err(reason) => {
+            lose(Kind::FILE_OPEN, reason);
+        }
     }
 }
 
 /// The `O_*` flags of the call, and where they come from.
 #[inline(always)]
-fn open_flags(class: SyscallClass, arguments: Arguments) -> Result<(u32, u32), LossReason> {
-    Ok(match class {
-        SyscallClass::OPEN => (arguments.second()? as u32, 0),
-        SyscallClass::OPENAT => (arguments.third()? as u32, 0),
+fn open_flags(call: &Call) -> (u32, u32) {
+    match call.class {
+        SyscallClass::OPEN => (call.argument(Number::Second) as u32, 0),
+        SyscallClass::OPENAT | SyscallClass::OPEN_BY_HANDLE_AT => (call.argument(Number::Third) as u32, 0),
         SyscallClass::CREAT => (O_CREAT | O_WRONLY | O_TRUNC, 0),
         // `open_how.flags`: 64 bits, first member, an interface that does not change.
         _ => {
-            (read_user::<u64>(arguments.third()?).unwrap_or_default() as u32, FileFlags::FLAGS_FROM_CALLER.0)
+            let flags = read_user::<u64>(call.argument(Number::Third)).unwrap_or_default();
+            (flags as u32, FileFlags::FLAGS_FROM_CALLER.0)
         }
-    })
+    }
 }
 
-/// Looks at the file behind the new descriptor. `None` when the open changes nothing: the file existed, or it is
-/// no file (a device, pipe or socket).
+/// Looks at an opened file. `None` when nobody wants it: the open changes nothing (the file existed and is not written),
+/// or it is of a pipe or socket.
 #[inline(always)]
-fn inspect(fd: u32, open_flags: u32, flags: u32) -> Result<Option<Opened>, LossReason> {
-    let file = file_of(fd)?;
+fn inspect(file: Address, open_flags: u32, flags: u32) -> Result<Option<Opened>, LossReason> {
     let inode = file.follow(&FILE_INODE)?;
     let mode: u16 = inode.field(&INODE_MODE)?;
-    if matches!(mode & S_IFMT, S_IFCHR | S_IFIFO | S_IFSOCK) {
-        return Ok(None);
-    }
     let file_mode: u32 = file.field(&FILE_MODE)?;
     let is_created = file_mode & FMODE_CREATED != 0;
-    if file_mode & FMODE_WRITE == 0 && !is_created && open_flags & O_TRUNC == 0 {
+    let flags = if is_created { flags | FileFlags::CREATED.0 } else { flags };
+    let opened = Opened { file, inode, mode, open_flags, flags };
+    if OPEN_READS.load() != 0 {
+        return Ok(Some(opened));
+    }
+    if matches!(mode & S_IFMT, S_IFIFO | S_IFSOCK) {
         return Ok(None);
     }
-    let flags = if is_created { flags | FileFlags::CREATED.0 } else { flags };
-    Ok(Some(Opened { file, inode, mode, open_flags, flags }))
+    // A device is not cut, whatever the flags say.
+    let is_cut = open_flags & O_TRUNC != 0 && mode & S_IFMT != S_IFCHR;
+    Ok((file_mode & FMODE_WRITE != 0 || is_created || is_cut).then_some(opened))
 }
 
 #[inline(always)]
-fn fill_open(draft: Draft, opened: &Opened) -> Result<(), LossReason> {
+fn fill(draft: Draft, opened: &Opened) -> Result<(), LossReason> {
     draft.put(BODY + offset_of!(FileBody, inode), opened.inode.field::<u64>(&INODE_INO)?);
     draft.put(BODY + offset_of!(FileBody, dev), opened.inode.follow(&INODE_SB)?.field::<u32>(&SB_DEV)?);
-    draft.put(BODY + offset_of!(FileBody, mode), u32::from(opened.mode));
-    draft.put(BODY + offset_of!(FileBody, open_flags), opened.open_flags);
-    draft.put(BODY + offset_of!(FileBody, flags), opened.flags);
-    draft.put(BODY + offset_of!(FileBody, result), 0i32);
-    draft.put(BODY + offset_of!(FileBody, reserved), 0u32);
+    fill_numbers(draft, u32::from(opened.mode), opened.open_flags, opened.flags, 0);
     path::append(draft, BODY + offset_of!(FileBody, path), &place_of(opened.file)?);
     path::write_reference(draft, BODY + offset_of!(FileBody, name), draft.len(), PathFlags::default());
     Ok(())
 }
 
-/// `unlink()`, `unlinkat()`, `rmdir()`.
 #[inline(always)]
-pub fn unlink(class: SyscallClass, arguments: Arguments, result: i64) -> i32 {
-    emit(Kind::FILE_UNLINK, size_of::<NameBody>(), |draft| {
-        let (mut dirfd, mut name, mut flags) = (AT_FDCWD, arguments.first()?, 0);
-        if class == SyscallClass::UNLINKAT {
-            (dirfd, name) = (name as i32, arguments.second()?);
+fn fill_numbers(draft: Draft, mode: u32, open_flags: u32, flags: u32, result: i32) {
+    draft.put(BODY + offset_of!(FileBody, mode), mode);
+    draft.put(BODY + offset_of!(FileBody, open_flags), open_flags);
+    draft.put(BODY + offset_of!(FileBody, flags), flags);
+    draft.put(BODY + offset_of!(FileBody, result), result);
+    draft.put(BODY + offset_of!(FileBody, reserved), 0u32);
+}
+
+/// An open that failed: where its name starts, and the name, from the caller's memory.
+#[inline(always)]
+fn open_failed(call: &Call) {
+    let (open_flags, flags) = open_flags(call);
+    emit(Kind::FILE_OPEN, size_of::<FileBody>(), |draft| {
+        fill_failed(draft, open_flags, flags, call.errno());
+        let references = BODY + offset_of!(FileBody, path);
+        match call.class {
+            SyscallClass::OPEN | SyscallClass::CREAT => {
+                names::append_name(draft, references, AT_FDCWD, call.argument(Number::First));
+            }
+            // A handle is no name: there is the file system that it is of.
+            SyscallClass::OPEN_BY_HANDLE_AT => {
+                names::append_base_only(draft, references, call.fd(Number::First));
+            }
+            _ => names::append_name(draft, references, call.fd(Number::First), call.argument(Number::Second)),
         }
-        if class == SyscallClass::RMDIR
-            || (class == SyscallClass::UNLINKAT && arguments.third()? & AT_REMOVEDIR != 0)
-        {
-            flags = FileFlags::DIRECTORY.0;
-        }
-        draft.put(BODY + offset_of!(NameBody, result), errno(result));
-        draft.put(BODY + offset_of!(NameBody, flags), flags);
-        draft.put(BODY + offset_of!(NameBody, inode), 0u64);
-        draft.put(BODY + offset_of!(NameBody, value), 0u64);
-        draft.put(BODY + offset_of!(NameBody, dev), 0u32);
-        draft.put(BODY + offset_of!(NameBody, text_len), 0u32);
-        append_name(draft, BODY + offset_of!(NameBody, base), dirfd, name);
         Ok(())
-    })
+    });
 }
 
-/// `rename()`, `renameat()`, `renameat2()`.
 #[inline(always)]
-pub fn rename(class: SyscallClass, arguments: Arguments, result: i64) -> i32 {
-    emit(Kind::FILE_RENAME, size_of::<RenameBody>(), |draft| {
-        let (mut old_dirfd, mut new_dirfd, mut flags) = (AT_FDCWD, AT_FDCWD, 0);
-        let (mut old_name, mut new_name) = (arguments.first()?, arguments.second()?);
-        if class != SyscallClass::RENAME {
-            (old_dirfd, old_name) = (old_name as i32, new_name);
-            (new_dirfd, new_name) = (arguments.third()? as i32, arguments.fourth()?);
-        }
-        if class == SyscallClass::RENAMEAT2 {
-            flags = arguments.fifth()? as u32;
-        }
-        draft.put(BODY + offset_of!(RenameBody, result), errno(result));
-        draft.put(BODY + offset_of!(RenameBody, rename_flags), flags);
-        draft.put(BODY + offset_of!(RenameBody, inode), 0u64);
-        draft.put(BODY + offset_of!(RenameBody, dev), 0u32);
-        draft.put(BODY + offset_of!(RenameBody, flags), 0u32);
-        append_name(draft, BODY + offset_of!(RenameBody, old_base), old_dirfd, old_name);
-        append_name(draft, BODY + offset_of!(RenameBody, new_base), new_dirfd, new_name);
-        Ok(())
-    })
+fn fill_failed(draft: Draft, open_flags: u32, flags: u32, result: i32) {
+    draft.put(BODY + offset_of!(FileBody, inode), 0u64);
+    draft.put(BODY + offset_of!(FileBody, dev), 0u32);
+    fill_numbers(draft, 0, open_flags, flags, result);
 }
 
-/// A call's result as 0 or a positive errno.
-#[inline(always)]
-fn errno(result: i64) -> i32 {
-    if result < 0 { -(result as i32) } else { 0 }
-}
-
-/// Appends the directory that a name starts at, and the name, with their references: two, one behind the other.
-#[inline(always)]
-fn append_name(draft: Draft, references: usize, dirfd: i32, name: u64) {
-    append_base_and_name(draft.index(), references as u32, dirfd as u32, name);
-}
-
-/// [`append_name`] as a subprogram; returns what one must, a number.
+/// A call of [`sensor_event::SyscallFamily::File`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn append_base_and_name(draft: u32, references: u32, dirfd: u32, name: u64) -> u32 {
-    let Some(draft) = Draft::at_index(draft) else { return 1 };
-    let reference = bounded_reference(references);
-    match base(dirfd as i32, name) {
-        Ok(place) => path::append(draft, reference, &place),
-        Err(_) => path::write_reference(draft, reference, draft.len(), PathFlags::FAULT),
+pub extern "C" fn exit_file(class: u32, regs: u64, result: u64) -> u32 {
+    let call = Call::new(class, regs, result);
+    if call.class == SyscallClass::MEMFD_CREATE {
+        memfd(&call);
+    } else {
+        map(&call);
     }
-    append_user_name(draft, reference + size_of::<PathRef>(), name);
     0
 }
 
 #[inline(always)]
-fn base(dirfd: i32, name: u64) -> Result<Place, LossReason> {
-    let task = Address::current_task();
-    if read_user::<u8>(name)? == b'/' {
-        return path::root(task);
-    }
-    if dirfd != AT_FDCWD {
-        return place_of(file_of(dirfd as u32)?);
-    }
-    let fs = task.follow(&TASK_FS)?;
-    Ok(Place { mount: fs.follow(&FS_PWD_MNT)?, dentry: fs.follow(&FS_PWD_DENTRY)? })
+fn memfd(call: &Call) {
+    let memfd_flags = call.argument(Number::Second) as u32;
+    emit(Kind::MEMFD, size_of::<FileBody>(), |draft| {
+        if call.result < 0 {
+            fill_failed(draft, memfd_flags, 0, call.errno());
+            let (path, name) = (BODY + offset_of!(FileBody, path), BODY + offset_of!(FileBody, name));
+            path::write_reference(draft, path, draft.len(), PathFlags::default());
+            names::append_user_name(draft, name, call.argument(Number::First));
+            return Ok(());
+        }
+        fill(draft, &opened(call.result as u32, memfd_flags)?)
+    });
 }
 
-/// Appends a name from the caller's memory.
+/// `mmap()`: only executable mappings of files are of interest.
 #[inline(always)]
-fn append_user_name(draft: Draft, reference: usize, name: u64) {
-    let start = draft.len();
-    let mut flags = PathFlags::CALLER;
-    match draft.append_user_string(name, NAME_BYTES_MAX) {
-        // Without its NUL.
-        Ok(_) => draft.shorten(1),
-        Err(_) => flags = flags.union(PathFlags::FAULT),
+fn map(call: &Call) {
+    let (protection, flags, fd) = if call.class == SyscallClass::OLD_MMAP {
+        let Ok([_, _, protection, flags, fd, _]) = read_user::<[u32; 6]>(call.argument(Number::First)) else {
+            return;
+        };
+        (protection, flags, fd)
+    } else {
+        let at = |number| call.argument(number) as u32;
+        (at(Number::Third), at(Number::Fourth), at(Number::Fifth))
+    };
+    let has_failed = (-ERRNO_MAX..0).contains(&call.result);
+    if protection & PROT_EXEC == 0 || flags & MAP_ANONYMOUS != 0 {
+        return;
     }
-    path::write_reference(draft, reference, start, flags);
+    let Ok(opened) = opened(fd, protection) else {
+        if !has_failed {
+            lose(Kind::EXEC_MAP, LossReason::Fault);
+        }
+        return;
+    };
+    emit(Kind::EXEC_MAP, size_of::<FileBody>(), |draft| {
+        fill(draft, &opened)?;
+        draft.put(BODY + offset_of!(FileBody, result), if has_failed { call.errno() } else { 0 });
+        Ok(())
+    });
+}
+
+#[inline(always)]
+fn opened(fd: u32, open_flags: u32) -> Result<Opened, LossReason> {
+    let file = file_of(fd)?;
+    let inode = file.follow(&FILE_INODE)?;
+    Ok(Opened { file, inode, mode: inode.field(&INODE_MODE)?, open_flags, flags: 0 })
 }
 
 /// The file behind a descriptor of the current task: `files_lookup_fd_raw()`, 5.10 to 6.18.
+///
+/// # Errors
+/// [`LossReason::Fault`] when there is none.
 #[inline(always)]
-fn file_of(fd: u32) -> Result<Address, LossReason> {
+pub fn file_of(fd: u32) -> Result<Address, LossReason> {
     let table = Address::current_task().follow(&TASK_FILES)?.follow(&FILES_FDT)?;
     if fd >= table.field::<u32>(&FDT_MAX_FDS)? {
         return Err(LossReason::Fault);
@@ -231,19 +247,21 @@ fn file_of(fd: u32) -> Result<Address, LossReason> {
     if file.is_null() { Err(LossReason::Fault) } else { Ok(file) }
 }
 
+/// Where an open file lies.
+///
+/// # Errors
+/// [`LossReason::Fault`] when it cannot be read.
 #[inline(always)]
-fn place_of(file: Address) -> Result<Place, LossReason> {
+pub fn place_of(file: Address) -> Result<Place, LossReason> {
     Ok(Place { mount: file.follow(&FILE_PATH_MNT)?, dentry: file.follow(&FILE_PATH_DENTRY)? })
 }
 
 const _: () = {
     let size = size_of::<PathRef>();
     assert!(
-        offset_of!(NameBody, name) == offset_of!(NameBody, base) + size,
-        "a name's reference follows its base's"
+        offset_of!(FileBody, name) == offset_of!(FileBody, path) + size,
+        "a name's reference follows its path's"
     );
-    assert!(offset_of!(RenameBody, old_name) == offset_of!(RenameBody, old_base) + size, "likewise");
-    assert!(offset_of!(RenameBody, new_name) == offset_of!(RenameBody, new_base) + size, "likewise");
     assert!(
         BODY.is_multiple_of(8) && BODY + size_of::<sensor_event::ExecBody>() <= 0xf8,
         "`bounded_reference`'s mask"

@@ -53,6 +53,10 @@ pub static EXIT_HAS_GROUP_DEAD: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static BPRM_SECUREEXEC_BIT: Global<u32> = Global::new(Field::ABSENT);
 
+/// Bytes of `struct inode`; 0 when unknown.
+#[unsafe(no_mangle)]
+pub static INODE_BYTES: Global<u32> = Global::new(0);
+
 /// Bytes of unread records in a ring at which its reader is woken.
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: Global<u64> = Global::new(0);

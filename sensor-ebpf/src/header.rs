@@ -3,8 +3,9 @@
 use crate::draft::Draft;
 use crate::globals::{
     CGROUP_KN, CRED_EGID, CRED_EUID, CRED_GID, CRED_UID, CSS_SET_DFL_CGROUP, KERNFS_ID, MNT_NS_INUM,
-    NSPROXY_MNT_NS, NSPROXY_PID_NS, PID_NS_INUM, TASK_CGROUPS, TASK_COMM, TASK_CRED, TASK_GROUP_LEADER,
-    TASK_LOGINUID, TASK_NSPROXY, TASK_PID, TASK_REAL_PARENT, TASK_SESSIONID, TASK_START_BOOTTIME, TASK_TGID,
+    NSPROXY_MNT_NS, NSPROXY_PID_NS, PID_LEVEL, PID_NS_INUM, TASK_CGROUPS, TASK_COMM, TASK_CRED,
+    TASK_GROUP_LEADER, TASK_LOGINUID, TASK_NSPROXY, TASK_PID, TASK_REAL_PARENT, TASK_SESSIONID,
+    TASK_START_BOOTTIME, TASK_TGID, TASK_THREAD_PID,
 };
 use crate::read::{Address, has};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
@@ -75,6 +76,12 @@ fn fill_task(draft: Draft, task: Address) -> Result<(), LossReason> {
 #[inline(always)]
 pub fn start_time(task: Address) -> Result<u64, LossReason> {
     task.follow(&TASK_GROUP_LEADER)?.field(&TASK_START_BOOTTIME)
+}
+
+/// `task_active_pid_ns()`'s depth: a task in another pid namespace than its parent is in a deeper one.
+#[inline(always)]
+pub fn pid_ns_level(task: Address) -> Result<u32, LossReason> {
+    task.follow(&TASK_THREAD_PID)?.field(&PID_LEVEL)
 }
 
 /// The node of the task's cgroup in the v2 hierarchy.

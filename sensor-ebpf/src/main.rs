@@ -7,16 +7,21 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod datagram;
 mod draft;
 mod emit;
 mod files;
 mod globals;
 mod header;
 mod maps;
+mod names;
+mod namespaces;
 mod network;
 mod path;
+mod privilege;
 mod process;
 mod read;
+mod sockets;
 mod syscalls;
 
 use core::panic::PanicInfo;

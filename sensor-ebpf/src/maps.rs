@@ -4,7 +4,7 @@ use crate::draft::Slot;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use core::arch::asm;
 use sensor_event::{COUNTERS_LEN, Counter, Kind, LossReason, Part, SYSCALL_CLASSES_LEN, counter_index};
 
@@ -49,6 +49,33 @@ pub static CONNECTING: HashMap<u64, u64> = HashMap::with_max_entries(CONNECTING_
 
 /// Connects that can be under way at once; one more and its result is counted as lost.
 const CONNECTING_MAX: u32 = 16_384;
+
+/// TCP sockets that a thread's `listen()` has made listen, by thread: what the call returns is not known yet, nor, maybe,
+/// the port.
+#[map]
+pub static LISTENING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(LISTENING_MAX, 0);
+
+/// Calls of `listen()` that can be under way at once.
+const LISTENING_MAX: u32 = 1024;
+
+/// Peers that a socket has sent a datagram to.
+#[map]
+pub static SENT: LruHashMap<SentTo, u8> = LruHashMap::with_max_entries(SENT_MAX, 0);
+
+/// Pairs of socket and peer that are remembered: one that was forgotten counts as new.
+const SENT_MAX: u32 = 16_384;
+
+/// A socket and a peer.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct SentTo {
+    /// The socket, by a number that is never given again.
+    pub cookie: u64,
+    /// Address in network byte order; IPv4 in the first word.
+    pub address: [u32; 4],
+    /// Port in network byte order, and whether the address is IPv4.
+    pub port_and_version: u64,
+}
 
 /// Adds one to a counter.
 #[inline(always)]

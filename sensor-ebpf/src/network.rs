@@ -1,18 +1,16 @@
-//! TCP connect, its result, and listen, from the socket's state changes. Not UDP, not accept. It may call the
-//! other modules of this crate.
+//! TCP connect, its result, and listen, from the socket's state changes. Not other sockets: [`crate::sockets`]. It may
+//! call the other modules of this crate.
 
-use crate::draft::{BODY, Draft};
+use crate::draft::Draft;
 use crate::emit::{emit, is_agent, lose};
-use crate::globals::{
-    SOCK_ERR, SOCK_FAMILY, SOCK_PORT_LOCAL, SOCK_PORT_REMOTE, SOCK_PROTOCOL, SOCK_V4_LOCAL, SOCK_V4_REMOTE,
-    SOCK_V6_LOCAL, SOCK_V6_REMOTE,
-};
-use crate::maps::CONNECTING;
-use crate::read::{Address, has};
+use crate::globals::{SOCK_ERR, SOCK_PROTOCOL, TASK_FLAGS};
+use crate::maps::{CONNECTING, LISTENING, is_left_to_tracepoints};
+use crate::read::Address;
+use crate::sockets::{self, Shown};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use core::mem::offset_of;
-use sensor_event::{CONNECT_PENDING, Family, Kind, LossReason, SocketBody, SocketType};
+use sensor_event::{CONNECT_PENDING, Kind, LossReason, Part, PathFlags, SocketBody};
 
 /// `include/net/tcp_states.h`.
 const TCP_ESTABLISHED: i32 = 1;
@@ -22,6 +20,10 @@ const TCP_CLOSE: i32 = 7;
 const TCP_LISTEN: i32 = 10;
 
 const IPPROTO_TCP: u16 = 6;
+/// `include/linux/sched.h`, unchanged since 5.10.
+const PF_IO_WORKER: u32 = 0x10;
+const PF_KTHREAD: u32 = 0x20_0000;
+
 const ECONNABORTED: i32 = 103;
 const ENOENT: i32 = -2;
 
@@ -41,14 +43,26 @@ pub fn sock_set_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     match (old, new) {
-        (TCP_CLOSE, TCP_SYN_SENT) => connect(sock),
+        (TCP_CLOSE, TCP_SYN_SENT) if is_left_to_tracepoints(Part::of(Kind::CONNECT)) => connect(sock),
         // Both sides may connect at once, a socket even to itself: then the peer has answered in `SYN_RECV`.
         (TCP_SYN_SENT, TCP_ESTABLISHED | TCP_SYN_RECV | TCP_CLOSE) => connect_result(sock, new),
-        (_, TCP_LISTEN) if !is_agent() => {
-            emit(Kind::LISTEN, size_of::<SocketBody>(), |draft| fill(draft, sock, 0, false))
-        }
+        (_, TCP_LISTEN) if is_left_to_tracepoints(Part::of(Kind::LISTEN)) && !is_agent() => listen(sock),
         _ => 0,
     }
+}
+
+/// The kernel chooses the port of a socket without one only after this, and may refuse (`inet_csk_listen_start()`, 5.10
+/// to 6.18): the exit of the call tells. A thread of the kernel makes no calls.
+#[inline(always)]
+fn listen(sock: Address) -> i32 {
+    let flags: u32 = Address::current_task().field(&TASK_FLAGS).unwrap_or_default();
+    if flags & (PF_KTHREAD | PF_IO_WORKER) != 0 {
+        return emit(Kind::LISTEN, size_of::<SocketBody>(), |draft| fill(draft, sock, 0, false));
+    }
+    if LISTENING.insert(bpf_get_current_pid_tgid() as u32, sock.0, 0).is_err() {
+        return lose(Kind::LISTEN, LossReason::MapFull);
+    }
+    0
 }
 
 #[inline(always)]
@@ -87,29 +101,7 @@ fn failure(sock: Address) -> Result<i32, LossReason> {
 
 #[inline(always)]
 fn fill(draft: Draft, sock: Address, result: i32, has_remote: bool) -> Result<(), LossReason> {
-    let family = Family(sock.field::<u16>(&SOCK_FAMILY)?);
-    let (mut local, mut remote) = ([0u32; 4], [0u32; 4]);
-    if family == Family::INET6 && has(&SOCK_V6_LOCAL) && has(&SOCK_V6_REMOTE) {
-        local = sock.field(&SOCK_V6_LOCAL)?;
-        remote = sock.field(&SOCK_V6_REMOTE)?;
-    } else {
-        local[0] = sock.field(&SOCK_V4_LOCAL)?;
-        remote[0] = sock.field(&SOCK_V4_REMOTE)?;
-    }
-    let mut remote_port = u16::from_be(sock.field(&SOCK_PORT_REMOTE)?);
-    if !has_remote {
-        (remote, remote_port) = ([0; 4], 0);
-    }
-    draft.put(BODY + offset_of!(SocketBody, socket), sock.0);
-    draft.put(BODY + offset_of!(SocketBody, source), local);
-    draft.put(BODY + offset_of!(SocketBody, destination), remote);
-    draft.put(BODY + offset_of!(SocketBody, source_port), sock.field::<u16>(&SOCK_PORT_LOCAL)?);
-    draft.put(BODY + offset_of!(SocketBody, destination_port), remote_port);
-    draft.put(BODY + offset_of!(SocketBody, family), family);
-    draft.put(BODY + offset_of!(SocketBody, protocol), IPPROTO_TCP);
-    draft.put(BODY + offset_of!(SocketBody, result), result);
-    draft.put(BODY + offset_of!(SocketBody, socket_type), SocketType::STREAM);
-    draft.put(BODY + offset_of!(SocketBody, reserved), 0u16);
-    draft.put(BODY + offset_of!(SocketBody, path), 0u64);
+    sockets::fill(draft, sock, Shown { result, has_remote })?;
+    sockets::no_path(draft, PathFlags::default());
     Ok(())
 }

@@ -86,8 +86,10 @@ fn climb(draft: Draft, reference: usize, place: &Place) -> PathFlags {
         draft.increment_u16(reference + COUNT);
         let Ok(parent) = dentry.follow(&DENTRY_PARENT) else { return PathFlags::FAULT };
         if parent == dentry {
-            // A root that is not its mount's: a pseudo file, or a directory outside a bind mount.
-            return namespace_of(mount);
+            // A root that is not its mount's: a pseudo file, whose mount has no namespace, or a directory that
+            // was moved out of its bind mount, whose place below the mount namespace's root nobody can tell.
+            let flags = namespace_of(mount);
+            return if flags == PathFlags::default() { PathFlags::NO_MOUNT } else { flags };
         }
         dentry = parent;
     }

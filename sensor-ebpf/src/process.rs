@@ -4,17 +4,19 @@ use crate::draft::{BODY, Draft};
 use crate::emit::{emit, lose};
 use crate::globals::{
     BPRM_ARGC, BPRM_FILE, BPRM_FILENAME, BPRM_INTERP, BPRM_SECUREEXEC_BIT, DENTRY_NAME, EXIT_HAS_GROUP_DEAD,
-    FILE_INODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FS_PWD_DENTRY, FS_PWD_MNT, INODE_INO, INODE_MODE,
-    INODE_NLINK, INODE_SB, MM_ARG_END, MM_ARG_START, SB_DEV, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE,
-    SIGNAL_LIVE, TASK_EXIT_CODE, TASK_FS, TASK_MM, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID,
+    FILE_INODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FS_PWD_DENTRY, FS_PWD_MNT, INODE_BYTES, INODE_INO,
+    INODE_MODE, INODE_NLINK, INODE_SB, MM_ARG_END, MM_ARG_START, SB_DEV, SB_MAGIC, SIGNAL_FLAGS,
+    SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_TTY, TASK_EXIT_CODE, TASK_FS, TASK_MM, TASK_PID,
+    TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
 };
 use crate::header::{cgroup_id, cgroup_node, start_time};
+use crate::namespaces::{self, capabilities};
 use crate::path::{self, Place};
-use crate::read::{Address, read};
+use crate::read::{Address, has, read};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::mem::offset_of;
-use sensor_event::{ExecBody, ExecFlags, ExitBody, Field, ForkBody, Kind, LossReason, Namespaces};
+use sensor_event::{ExecBody, ExecFlags, ExitBody, Field, ForkBody, Kind, LossReason};
 
 /// Bytes of argv that a record carries; longer is cut and flagged.
 const ARGV_BYTES_MAX: u64 = 8191;
@@ -24,6 +26,9 @@ const FILENAME_BYTES_MAX: u32 = 4096;
 
 /// `BINPRM_BUF_SIZE`: a script's first line cannot name a longer interpreter.
 const INTERPRETER_BYTES_MAX: u32 = 256;
+
+/// `include/uapi/linux/magic.h`.
+const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 
 /// `SIGNAL_GROUP_EXIT` of `include/linux/sched/signal.h`, unchanged since 2.6.
 const SIGNAL_GROUP_EXIT: u32 = 4;
@@ -46,10 +51,11 @@ fn fill_exec(draft: Draft, bprm: Address) -> Result<(), LossReason> {
     draft.put(BODY + offset_of!(ExecBody, mode), u32::from(inode.field::<u16>(&INODE_MODE)?));
     draft.put(BODY + offset_of!(ExecBody, argc), bprm.field::<u32>(&BPRM_ARGC)?);
     draft.put(BODY + offset_of!(ExecBody, reserved), 0u16);
-    draft.put(BODY + offset_of!(ExecBody, cap_effective), 0u64);
-    draft.put(BODY + offset_of!(ExecBody, cap_permitted), 0u64);
-    draft.put(BODY + offset_of!(ExecBody, namespaces), Namespaces::default());
-    draft.put(BODY + offset_of!(ExecBody, tty), [0u64; 2]);
+    let (effective, permitted) = capabilities(task)?;
+    draft.put(BODY + offset_of!(ExecBody, cap_effective), effective);
+    draft.put(BODY + offset_of!(ExecBody, cap_permitted), permitted);
+    namespaces::put(draft, BODY + offset_of!(ExecBody, namespaces), task);
+    draft.put(BODY + offset_of!(ExecBody, tty), terminal(task)?);
 
     path::append(draft, BODY + offset_of!(ExecBody, exe), &exe);
     let fs = task.follow(&TASK_FS)?;
@@ -60,6 +66,9 @@ fn fill_exec(draft: Draft, bprm: Address) -> Result<(), LossReason> {
     let mut flags = secure(bprm)?;
     if is_memfd(inode, exe.dentry)? {
         flags |= ExecFlags::MEMFD.0;
+    }
+    if is_in_upper_layer(inode)? {
+        flags |= ExecFlags::UPPER_LAYER.0;
     }
     flags |= fill_names(draft, bprm)?;
     flags |= fill_argv(draft, task.follow(&TASK_MM)?)?;
@@ -117,6 +126,36 @@ fn fill_argv(draft: Draft, mm: Address) -> Result<u32, LossReason> {
     Ok(flags)
 }
 
+/// Name of the controlling terminal.
+#[inline(always)]
+fn terminal(task: Address) -> Result<[u64; 2], LossReason> {
+    let tty = if has(&SIGNAL_TTY) { task.follow(&TASK_SIGNAL)?.follow(&SIGNAL_TTY)? } else { Address(0) };
+    if tty.is_null() {
+        return Ok([0; 2]);
+    }
+    let mut name: [u64; 2] = tty.field(&TTY_NAME)?;
+    // What stands behind the NUL is not the name's.
+    let bytes = zerocopy::IntoBytes::as_mut_bytes(&mut name);
+    let mut is_over = false;
+    for byte in bytes {
+        is_over |= *byte == 0;
+        if is_over {
+            *byte = 0;
+        }
+    }
+    Ok(name)
+}
+
+/// Whether a file of an overlay was written after its lower layers were made. The kernel keeps the upper layer's dentry
+/// directly behind the inode that it shows (`struct ovl_inode` in `fs/overlayfs/ovl_entry.h`, 5.10 to 6.18).
+#[inline(always)]
+fn is_in_upper_layer(inode: Address) -> Result<bool, LossReason> {
+    if inode.follow(&INODE_SB)?.field::<u64>(&SB_MAGIC)? != OVERLAYFS_SUPER_MAGIC || INODE_BYTES.load() == 0 {
+        return Ok(false);
+    }
+    Ok(read::<u64>(inode.0.wrapping_add(u64::from(INODE_BYTES.load())))? != 0)
+}
+
 /// Whether a file is a memfd: without a link, and named as `memfd_create()` names it.
 #[inline(always)]
 fn is_memfd(inode: Address, dentry: Address) -> Result<bool, LossReason> {
@@ -149,7 +188,8 @@ fn fill_fork(draft: Draft, child: Address, pid: u32) -> Result<(), LossReason> {
     draft.put(BODY + offset_of!(ForkBody, child_cgroup_id), cgroup_id(child)?);
     draft.put(BODY + offset_of!(ForkBody, child_pid), pid);
     draft.put(BODY + offset_of!(ForkBody, child_ppid), parent.field::<u32>(&TASK_TGID)?);
-    draft.put(BODY + offset_of!(ForkBody, new_namespaces), 0u32);
+    let new_namespaces = namespaces::difference(Address::current_task(), child)?;
+    draft.put(BODY + offset_of!(ForkBody, new_namespaces), new_namespaces);
     draft.put(BODY + offset_of!(ForkBody, reserved), 0u32);
     Ok(())
 }

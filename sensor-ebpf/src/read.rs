@@ -49,6 +49,12 @@ impl Address {
         self.field::<u64>(offset).map(Self)
     }
 
+    /// A member that is embedded, not pointed to.
+    #[inline(always)]
+    pub fn member(self, offset: &Global<u32>) -> Self {
+        Self(self.0.wrapping_add(u64::from(offset.load())))
+    }
+
     /// The object that embeds this one at `offset` (`container_of`).
     #[inline(always)]
     pub fn container(self, offset: &Global<u32>) -> Self {

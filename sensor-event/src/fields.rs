@@ -173,7 +173,6 @@ macro_rules! for_each_kernel_field {
             // Absent in a kernel without modules.
             MODULE_NAME: Optional ["module.name"];
             MODULE_TAINTS: Optional ["module.taints"];
-            REGS_ARG5: Required ["pt_regs.r9", "pt_regs.regs[5]"];
             // Registers of a 32-bit call on x86-64, and what tells that it is one.
             COMPAT_ARG0: Optional ["pt_regs.bx"];
             COMPAT_ARG1: Optional ["pt_regs.cx"];

@@ -35,4 +35,4 @@ pub use fields::{FIELDS, Field, Need};
 pub use header::{Header, Kind, RECORD_BYTES_MAX, RECORD_VERSION, Ring, Tier};
 pub use part::Part;
 pub use path::{PATH_COMPONENTS_MAX, PathFlags, PathRef, PathSection};
-pub use syscalls::{SYSCALL_CLASSES_LEN, SyscallClass, syscall_classes};
+pub use syscalls::{SYSCALL_CLASSES_LEN, SyscallClass, SyscallFamily, syscall_classes};

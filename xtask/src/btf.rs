@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use model::Model;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{Read, Write};
@@ -78,12 +79,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn show(names: &[String]) -> Result<()> {
     let mut kernels = Vec::new();
     for entry in fs::read_dir(workspace_root().join(FOLDER))? {
-        let path = entry?.path();
-        let file = file_name(&path)?;
-        if let Some(kernel) = file.strip_suffix(FIXTURE_SUFFIX) {
-            let mut bytes = Vec::new();
-            GzDecoder::new(fs::File::open(&path)?).read_to_end(&mut bytes)?;
-            kernels.push((kernel.to_owned(), model::parse(&bytes).context(file)?));
+        if let Some(kernel) = file_name(&entry?.path())?.strip_suffix(FIXTURE_SUFFIX) {
+            kernels.push((kernel.to_owned(), fixture(kernel)?));
         }
     }
     kernels.sort_by_key(|(name, _)| version(name));
@@ -91,6 +88,40 @@ fn show(names: &[String]) -> Result<()> {
     print!("{}", show::show(&kernels, &is_wanted));
     Ok(())
 }
+
+fn fixture(name: &str) -> Result<Model> {
+    let path = workspace_root().join(FOLDER).join(format!("{name}{FIXTURE_SUFFIX}"));
+    let file = fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    let mut bytes = Vec::new();
+    GzDecoder::new(file).read_to_end(&mut bytes).with_context(|| format!("unpacking {}", path.display()))?;
+    model::parse(&bytes).with_context(|| format!("BTF of {}", path.display()))
+}
+
+/// Small parts of fixtures, with what is hard to read in them, for the fuzzer to begin with. With a name each.
+///
+/// # Errors
+/// When a fixture lacks one of them.
+pub(crate) fn seeds() -> Result<Vec<(String, Vec<u8>)>> {
+    let mut seeds = Vec::new();
+    for (kernel, structs, functions) in SEEDS {
+        let model = fixture(kernel)?;
+        for name in *structs {
+            let keep = Keep {
+                structs: vec![(*name).to_owned()],
+                functions: functions.iter().map(|function| (*function).to_owned()).collect(),
+            };
+            seeds.push((format!("{kernel}_{name}"), trim::trim(&model, &keep)?.write()));
+        }
+    }
+    Ok(seeds)
+}
+
+/// Anonymous members, bit fields, arrays, functions of several shapes: kernel, structs, functions with each.
+const SEEDS: &[(&str, &[&str], &[&str])] = &[
+    ("5.10", &["linux_binprm", "dentry", "kernfs_node"], &["vfs_unlink", "btf_trace_sched_process_exit"]),
+    ("7.3", &["linux_binprm", "sock_common", "cred", "file"], &["vfs_*link", "btf_trace_sched_process_exit"]),
+    ("7.3-arm64", &["pt_regs"], &["btf_trace_sys_*"]),
+];
 
 /// Numbers of a fixture's name, so that 5.10 comes after 5.9.
 fn version(name: &str) -> Vec<u32> {

@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: the steps of CI in order, each timed, stopping at the first that fails; and `codegen`. Not the
 //! steps themselves. It may run cargo and the other tasks.
 
-use crate::{demo, ebpf, setup, testing, tidy, vm, workspace_root};
+use crate::{demo, ebpf, fuzz, setup, testing, tidy, vm, workspace_root};
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -24,6 +24,7 @@ pub(crate) fn run() -> Result<()> {
     step("generated code is what proto/ generates", &|| codegen(true))?;
     step("clippy", &|| cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     step("licences and duplicates (cargo-deny)", &deny)?;
+    step("fuzzing, 15 s a target", &fuzz::short)?;
     step("demo", &|| demo::run(&demo::Arguments::default()))?;
     step("tests", &|| testing::run(None))?;
     step("kernel tests on other kernels", &vm::run_in_ci)?;

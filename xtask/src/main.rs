@@ -6,6 +6,7 @@ mod btf;
 mod ci;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod setup;
 mod testing;
 mod tidy;
@@ -29,6 +30,8 @@ enum Task {
     Setup,
     /// Build the kernel programs.
     Ebpf(ebpf::Arguments),
+    /// Fuzz what reads bytes that others wrote: records and BTF.
+    Fuzz(fuzz::Arguments),
     /// Make the trimmed BTF of kernels that the agent's tests resolve fields in.
     Btf(btf::Arguments),
     /// Generate the protocol code from proto/.
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Btf(arguments) => btf::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Codegen { check } => ci::codegen(check),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test { filter } => testing::run(filter.as_deref()),

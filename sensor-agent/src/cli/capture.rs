@@ -6,22 +6,23 @@
 
 use super::Span;
 use super::signals::Interrupt;
+use crate::account::{Account, Delivered, Row};
 use crate::enrich::process_table::Scope;
 use crate::enrich::seed;
 use crate::event::BootNs;
-use crate::kernel::{Counters, Kernel, KernelOptions, KindSet, boot_to_unix_offset_ns};
+use crate::kernel::{Drained, Kernel, KernelOptions, KindSet, boot_to_unix_offset_ns};
 use crate::recording::Start;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use nix::time::{ClockId, clock_gettime};
 use sensor_baseline::{Workload, text};
-use sensor_event::Kind;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Records as they came out of the rings, in causal order.
@@ -50,6 +51,8 @@ impl Batch {
 pub(super) trait Consumer: Send {
     /// Takes a batch. `false` ends the capture: nobody reads any more.
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool>;
+    /// What it has counted of the records it took.
+    fn delivered(&self) -> &Delivered;
     /// Nothing has come for a moment: whatever is buffered should go out.
     fn idle(&mut self) -> anyhow::Result<bool>;
     /// No more comes.
@@ -63,15 +66,17 @@ pub(super) trait Consumer: Send {
 pub(super) struct Ended {
     /// Of the command, if there was one and it ended.
     pub(super) status: Option<ExitStatus>,
-    /// What the kernel side counted.
-    pub(super) counters: Counters,
+    /// What became of every record.
+    pub(super) account: Account,
+    /// Rounds of reading the rings in which a record stayed busy for so long that order was given up.
+    pub(super) rounds_unordered: u64,
 }
 
 impl Ended {
     /// Losses by `kind/reason`.
     pub(super) fn lost(&self) -> BTreeMap<String, u64> {
-        let losses = self.counters.losses();
-        losses.map(|(kind, reason, count)| (format!("{}/{}", kind.name(), reason.name()), count)).collect()
+        let losses = self.account.losses();
+        losses.map(|(kind, reason, count)| (format!("{}/{reason}", kind.name()), count)).collect()
     }
 }
 
@@ -106,41 +111,48 @@ impl Capture {
         self
     }
 
-    /// Runs until the command ends, the time is up, a signal comes, or the consumer has enough.
+    /// Runs until the command ends, the time is up, a signal comes, or the consumer has enough. Then detaches the
+    /// programs and hands over everything that they have left, so that the account is exact.
     pub(super) fn run(mut self, span: &Span, consumer: &mut dyn Consumer) -> anyhow::Result<Ended> {
         let (sender, receiver) = crossbeam_channel::bounded(BATCHES_MAX);
+        let has_ended = AtomicBool::new(false);
+        let mut outlet = Outlet { sender, has_ended: &has_ended, is_stuck: false, abandoned: Delivered::default() };
         let result = std::thread::scope(|scope| {
+            let (receiver, has_ended, consumer) = (&receiver, &has_ended, &mut *consumer);
             let consuming = std::thread::Builder::new()
                 .name("pipeline".to_owned())
-                .spawn_scoped(scope, move || consume(&receiver, consumer))
+                .spawn_scoped(scope, move || {
+                    let result = consume(receiver, consumer);
+                    has_ended.store(true, Ordering::Release);
+                    result
+                })
                 .context("cannot start the pipeline's thread")?;
-            let drained = self.drain(span, &sender);
+            let drained = self.drain(span, &mut outlet);
             // The consumer ends when nobody can send any more.
-            drop(sender);
+            let abandoned = outlet.close();
             let consumed = consuming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            consumed.and(drained)
+            consumed.and(drained).map(|drained| (drained, abandoned))
         });
-        let status = result?;
-        Ok(Ended { status, counters: self.kernel.counters()? })
+        let ((status, rounds_unordered), mut delivered) = result?;
+        for batch in receiver.try_iter() {
+            batch.records().for_each(|record| delivered.abandon(record));
+        }
+        delivered.add(consumer.delivered());
+        let account = Account::of(&self.kernel.counters()?, &delivered);
+        Ok(Ended { status, account, rounds_unordered })
     }
 
-    fn drain(&mut self, span: &Span, sender: &Sender<Batch>) -> anyhow::Result<Option<ExitStatus>> {
+    fn drain(
+        &mut self,
+        span: &Span,
+        outlet: &mut Outlet<'_>,
+    ) -> anyhow::Result<(Option<ExitStatus>, u64)> {
         let mut command = spawn(&span.command, self.is_output_diverted)?;
         let deadline = span.duration.map(|duration| Instant::now() + duration);
         let mut losses = LossReport::default();
         let mut ending = None;
         loop {
-            let upto = boot_now();
-            let mut batch = Batch::default();
-            let mut latest = 0;
-            let drained = self.kernel.drain(DRAIN_INTERVAL, DRAIN_RECORDS_MAX, &mut |record| {
-                latest = record_time(record).max(latest);
-                batch.push(record);
-            })?;
-            batch.upto = if drained.is_empty { upto } else { BootNs(latest) };
-            if !send(sender, batch, &self.interrupt) {
-                break;
-            }
+            let (drained, latest) = self.hand_over(DRAIN_INTERVAL, outlet)?;
             losses.report(&self.kernel)?;
             if let Some(command) = &mut command {
                 command.poll()?;
@@ -149,14 +161,44 @@ impl Capture {
                 || self.interrupt.is_set()
                 || command.as_ref().is_some_and(|command| command.status.is_some());
             match ending {
+                _ if outlet.is_stopped() => break,
                 None if is_over => ending = Some(boot_now().0),
                 // Everything from before the end has been handed over.
                 Some(end) if drained.is_empty || latest > end => break,
                 _ => {}
             }
         }
+        let rounds_unordered = self.settle(outlet)?;
         losses.report_now(&self.kernel)?;
-        Ok(command.and_then(Command::finish))
+        Ok((command.and_then(Command::finish), rounds_unordered))
+    }
+
+    /// Detaches the programs, and hands over what they have left in the rings. Returns the rounds without order.
+    fn settle(&mut self, outlet: &mut Outlet<'_>) -> anyhow::Result<u64> {
+        self.kernel.detach();
+        let since = Instant::now();
+        loop {
+            let (drained, _) = self.hand_over(SETTLE_INTERVAL, outlet)?;
+            // A program that ran when it was detached still counts to its end.
+            let is_settled = drained.is_empty && self.kernel.counters()?.is_settled();
+            if is_settled || since.elapsed() > SETTLE_MAX {
+                return Ok(drained.order_given_up_count);
+            }
+        }
+    }
+
+    /// Reads the rings once and passes on what they had, with the time of the latest record.
+    fn hand_over(&mut self, wait: Duration, outlet: &mut Outlet<'_>) -> anyhow::Result<(Drained, u64)> {
+        let upto = boot_now();
+        let mut batch = Batch::default();
+        let mut latest = 0;
+        let drained = self.kernel.drain(wait, DRAIN_RECORDS_MAX, &mut |record| {
+            latest = record_time(record).max(latest);
+            batch.push(record);
+        })?;
+        batch.upto = if drained.is_empty { upto } else { BootNs(latest) };
+        outlet.send(batch, &self.interrupt);
+        Ok((drained, latest))
     }
 }
 
@@ -171,15 +213,30 @@ pub(super) fn command_scope(command: &[OsString]) -> Scope {
     }
 }
 
-/// Prints what the kernel side saw, by kind.
-pub(super) fn print_totals(counters: &Counters) {
-    for kind in Kind::ALL {
-        let (seen, submitted) = (counters.seen(kind), counters.submitted(kind));
-        if seen > 0 {
-            let lost = seen.saturating_sub(submitted);
-            say!("total kind={} seen={seen} delivered={submitted} lost={lost}", kind.name());
-        }
+/// Prints the account, by kind, and what of it does not add up.
+pub(super) fn print_totals(ended: &Ended) {
+    for row in ended.account.rows() {
+        let Row { kind, seen, delivered, cached, .. } = row;
+        let lost = row.lost_total();
+        say!("total kind={} seen={seen} delivered={delivered} cached={cached} lost={lost}", kind.name());
     }
+    print_imbalances(ended);
+}
+
+/// Prints what of the account does not add up: nothing, unless something is wrong with the sensor itself. Whether
+/// anything was printed.
+pub(super) fn print_imbalances(ended: &Ended) -> bool {
+    let wrong = ended.account.check().err().unwrap_or_default();
+    for imbalance in &wrong {
+        say!("sensor-agent: the account of {imbalance}");
+    }
+    !wrong.is_empty()
+}
+
+/// Prints the account as one JSON object on a line of stderr.
+pub(super) fn print_account_json(ended: &Ended) {
+    let json = serde_json::to_string(&ended.account).expect("numbers and maps with text keys are JSON");
+    say!("account {json}");
 }
 
 fn consume(receiver: &Receiver<Batch>, consumer: &mut dyn Consumer) -> anyhow::Result<()> {
@@ -195,19 +252,42 @@ fn consume(receiver: &Receiver<Batch>, consumer: &mut dyn Consumer) -> anyhow::R
     }
 }
 
-/// Hands a batch over, waiting for room. `false` when the consumer is gone, or stuck while we should end.
-fn send(sender: &Sender<Batch>, mut batch: Batch, interrupt: &Interrupt) -> bool {
-    let mut interrupted_since = None;
-    loop {
-        match sender.send_timeout(batch, IDLE_INTERVAL) {
-            Ok(()) => return true,
-            Err(SendTimeoutError::Disconnected(_)) => return false,
-            Err(SendTimeoutError::Timeout(unsent)) => batch = unsent,
+/// The way to the consumer, and what could not go it.
+struct Outlet<'a> {
+    sender: Sender<Batch>,
+    /// The consumer takes no more.
+    has_ended: &'a AtomicBool,
+    /// The consumer took nothing while we should end.
+    is_stuck: bool,
+    abandoned: Delivered,
+}
+
+impl Outlet<'_> {
+    /// Hands a batch over, waiting for room; counts its records when the consumer is gone, or stuck while we should
+    /// end.
+    fn send(&mut self, mut batch: Batch, interrupt: &Interrupt) {
+        let mut interrupted_since = None;
+        while !self.is_stopped() {
+            match self.sender.send_timeout(batch, IDLE_INTERVAL) {
+                Ok(()) => return,
+                Err(SendTimeoutError::Disconnected(unsent) | SendTimeoutError::Timeout(unsent)) => batch = unsent,
+            }
+            if interrupt.is_set()
+                && interrupted_since.get_or_insert_with(Instant::now).elapsed() > STUCK_MAX
+            {
+                say!("sensor-agent: output is stuck: records that were read are not printed");
+                self.is_stuck = true;
+            }
         }
-        if interrupt.is_set() && interrupted_since.get_or_insert_with(Instant::now).elapsed() > STUCK_MAX {
-            say!("sensor-agent: output is stuck: records that were read are not printed");
-            return false;
-        }
+        batch.records().for_each(|record| self.abandoned.abandon(record));
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stuck || self.has_ended.load(Ordering::Acquire)
+    }
+
+    fn close(self) -> Delivered {
+        self.abandoned
     }
 }
 
@@ -304,5 +384,8 @@ const DRAIN_RECORDS_MAX: usize = 2_048;
 const BATCHES_MAX: usize = 64;
 const IDLE_INTERVAL: Duration = Duration::from_millis(100);
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest wait for the end of a program that ran when it was detached.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
+const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// How long a stuck consumer may hold up the end.
 const STUCK_MAX: Duration = Duration::from_secs(5);

@@ -1,10 +1,11 @@
 //! `judge`: what the host, or one command, does that its baseline does not allow. Not the judging. It may call the
 //! sibling modules, `pipeline` and the baseline crate.
 
-use super::capture::{Batch, Capture, Consumer, Ended, boot_now, command_scope, print_totals};
+use super::capture::{Batch, Capture, Consumer, Ended, boot_now, command_scope, print_imbalances, print_totals};
 use super::live::{Wish, feed, pipeline, print_troubles};
 use super::who::{self, WhoArguments};
 use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
+use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
 use crate::finding::Finding;
 use crate::kernel::KindSet;
@@ -49,7 +50,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     say!("judging");
     let ended = capture.run(&arguments.span, &mut judge)?;
     if arguments.span.command.is_empty() {
-        print_totals(&ended.counters);
+        print_totals(&ended);
     }
     print_troubles(&judge.pipeline, judge.stage.counters());
     judge.verdicts.print_unarmed();
@@ -81,10 +82,12 @@ pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
     if running > 0 {
         say!("sensor-agent: {running} processes that the command started still run and are not followed");
     }
-    let lost = ended.counters.lost_total();
+    let lost = ended.account.lost_total();
     if lost > 0 {
         say!("sensor-agent: {lost} records were lost: something may have gone unseen");
     }
+    let is_unbalanced = print_imbalances(ended);
+    let is_misattributed = print_misattribution(ended, pipeline);
     let was_seen = pipeline.has_scope_started();
     if !was_seen {
         say!("sensor-agent: the command's start was not seen, so nothing of it was");
@@ -100,7 +103,20 @@ pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
             true
         }
     };
-    has_failed || lost > 0 || !was_seen
+    has_failed || lost > 0 || is_unbalanced || is_misattributed || !was_seen
+}
+
+/// Says what may have been put down to the wrong process, or to none. Whether anything was said.
+fn print_misattribution(ended: &Ended, pipeline: &Pipeline) -> bool {
+    let evicted = pipeline.counters().get("processes_evicted").copied().unwrap_or(0);
+    if evicted > 0 {
+        say!("sensor-agent: {evicted} processes were forgotten for want of room: their doings may have no name");
+    }
+    let unordered = ended.rounds_unordered;
+    if unordered > 0 {
+        say!("sensor-agent: records came out of order {unordered} times: some may be put down to the wrong program");
+    }
+    evicted > 0 || unordered > 0
 }
 
 struct Judge {
@@ -112,6 +128,10 @@ struct Judge {
 }
 
 impl Consumer for Judge {
+    fn delivered(&self) -> &Delivered {
+        self.pipeline.delivered()
+    }
+
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
         feed(&mut self.pipeline, batch, &mut self.output);
         if self.is_told_live {

@@ -5,6 +5,7 @@ use super::capture::{Batch, Capture, Consumer, command_scope, print_totals};
 use super::judge::command_trouble;
 use super::live::{Wish, feed, pipeline, print_troubles};
 use super::{Span, finding_text};
+use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
 use crate::finding::Finding;
 use crate::kernel::KindSet;
@@ -47,7 +48,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     say!("learning");
     let ended = capture.run(&arguments.span, &mut student)?;
     if !is_command {
-        print_totals(&ended.counters);
+        print_totals(&ended);
     }
     print_troubles(&student.pipeline, BTreeMap::new());
     let is_troubled = is_command && command_trouble(&ended, &student.pipeline);
@@ -110,6 +111,10 @@ impl Held {
 }
 
 impl Consumer for Student {
+    fn delivered(&self) -> &Delivered {
+        self.pipeline.delivered()
+    }
+
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
         feed(&mut self.pipeline, batch, &mut self.output);
         for finding in self.output.findings.drain(..) {

@@ -3,6 +3,7 @@
 
 use super::Span;
 use super::capture::{Batch, Capture, Consumer, print_totals};
+use crate::account::Delivered;
 use crate::kernel::KindSet;
 use crate::recording::RecordingWriter;
 use anyhow::Context as _;
@@ -27,11 +28,11 @@ pub(super) fn run(arguments: &RecordArguments) -> anyhow::Result<ExitCode> {
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let file = File::create(&arguments.output).with_context(doing)?;
     let writer = RecordingWriter::new(BufWriter::new(file), &capture.start).with_context(doing)?;
-    let mut recorder = Recorder { writer, output: arguments.output.clone() };
+    let mut recorder = Recorder { writer, output: arguments.output.clone(), delivered: Delivered::default() };
     say!("recording");
     let span = Span { duration: arguments.duration, command: Vec::new() };
     let ended = capture.run(&span, &mut recorder)?;
-    print_totals(&ended.counters);
+    print_totals(&ended);
     let records = recorder.writer.finish(ended.lost()).with_context(doing)?;
     say!("recorded {records} records to {}", arguments.output.display());
     Ok(ExitCode::SUCCESS)
@@ -40,11 +41,18 @@ pub(super) fn run(arguments: &RecordArguments) -> anyhow::Result<ExitCode> {
 struct Recorder {
     writer: RecordingWriter<BufWriter<File>>,
     output: PathBuf,
+    delivered: Delivered,
 }
 
 impl Consumer for Recorder {
+    fn delivered(&self) -> &Delivered {
+        &self.delivered
+    }
+
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
         for record in batch.records() {
+            // A record that cannot be decoded is written all the same, and counted.
+            let _ = self.delivered.decode(record);
             self.writer.record(record).with_context(|| format!("cannot write {}", self.output.display()))?;
         }
         Ok(true)

@@ -2,18 +2,18 @@
 //! `pipeline` and `ocsf`.
 
 use super::Span;
-use super::capture::{Batch, Capture, Consumer, boot_now, print_totals};
+use super::capture::{Batch, Capture, Consumer, boot_now, print_account_json, print_totals};
 use super::live::{Wish, feed, pipeline, print_troubles};
+use super::watch_kinds::{self, KindWord, Selection};
 use super::watch_text;
 use super::who::{self, WhoArguments};
+use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
-use crate::event::{Body, BootNs};
-use crate::kernel::KindSet;
+use crate::event::BootNs;
 use crate::ocsf::{Host, Ocsf};
 use crate::pipeline::{EnrichedEvent, Output, Pipeline};
 use crate::who::Stage;
 use anyhow::Context as _;
-use clap::ValueEnum;
 use std::io::{ErrorKind, Stdout, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,9 +23,13 @@ pub(super) struct WatchArguments {
     /// Print OCSF 1.8 objects, one a line.
     #[arg(long)]
     json: bool,
-    /// Which events [default: exec,exit,connect,listen,file].
-    #[arg(long, value_delimiter = ',', value_name = "KINDS")]
-    kind: Vec<WatchKind>,
+    /// Which events: names of kinds (exec, connect, file_open, ...) and of families (process, network, file, privilege)
+    /// [default: all but fork, process and exec_map].
+    #[arg(long, value_delimiter = ',', value_name = "KINDS", value_parser = watch_kinds::parse)]
+    kind: Vec<KindWord>,
+    /// Also opens that only read, and opens that fail: many.
+    #[arg(long)]
+    reads: bool,
     /// How long, for example 500ms, 60s, 5m [default: until interrupted].
     #[arg(long = "for", value_name = "DURATION", value_parser = super::duration::parse)]
     duration: Option<Duration>,
@@ -33,20 +37,9 @@ pub(super) struct WatchArguments {
     who: WhoArguments,
 }
 
-/// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WatchKind {
-    Exec,
-    Fork,
-    Exit,
-    Connect,
-    Listen,
-    File,
-}
-
 pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
-    let kinds = if arguments.kind.is_empty() { DEFAULT_KINDS.to_vec() } else { arguments.kind.clone() };
-    let capture = Capture::begin(KindSet::DEFAULT)?;
+    let selection = Selection::new(&arguments.kind, arguments.reads);
+    let capture = Capture::begin(selection.captured())?;
     let wish = Wish { baseline: None, scope: Scope::Host, emit_events: true };
     let host = Host {
         hostname: capture.start.hostname.clone(),
@@ -55,7 +48,7 @@ pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let ocsf = arguments.json.then(|| Ocsf::new(host, capture.start.boot_to_unix_offset_ns));
     let mut watcher = Watcher {
         pipeline: pipeline(&capture.start, wish),
-        kinds,
+        selection,
         stage: arguments.who.stage()?,
         ocsf,
         output: Output::default(),
@@ -66,14 +59,17 @@ pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     say!("watching");
     let span = Span { duration: arguments.duration, command: Vec::new() };
     let ended = capture.run(&span, &mut watcher)?;
-    print_totals(&ended.counters);
+    print_totals(&ended);
+    if arguments.json {
+        print_account_json(&ended);
+    }
     print_troubles(&watcher.pipeline, watcher.stage.counters());
     Ok(ExitCode::SUCCESS)
 }
 
 struct Watcher {
     pipeline: Pipeline,
-    kinds: Vec<WatchKind>,
+    selection: Selection,
     stage: Stage<EnrichedEvent>,
     ocsf: Option<Ocsf>,
     output: Output,
@@ -82,10 +78,14 @@ struct Watcher {
 }
 
 impl Consumer for Watcher {
+    fn delivered(&self) -> &Delivered {
+        self.pipeline.delivered()
+    }
+
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
         feed(&mut self.pipeline, batch, &mut self.output);
         let now = boot_now();
-        for event in self.output.events.drain(..).filter(|event| is_wanted(&self.kinds, event)) {
+        for event in self.output.events.drain(..).filter(|event| self.selection.shows(event.event.body.kind())) {
             self.stage.push(event, now);
         }
         self.print_ready(now)
@@ -134,20 +134,5 @@ fn print(ocsf: Option<&Ocsf>, event: &EnrichedEvent, lines: &mut Vec<u8>) {
     }
 }
 
-fn is_wanted(kinds: &[WatchKind], event: &EnrichedEvent) -> bool {
-    let kind = match event.event.body {
-        Body::Exec(_) => WatchKind::Exec,
-        Body::Fork(_) => WatchKind::Fork,
-        Body::Exit(_) => WatchKind::Exit,
-        Body::Connect(_) | Body::ConnectResult(_) => WatchKind::Connect,
-        Body::Listen(_) => WatchKind::Listen,
-        Body::FileOpen(_) | Body::Unlink(_) | Body::Rename(_) => WatchKind::File,
-        _ => return false,
-    };
-    kinds.contains(&kind)
-}
-
-const DEFAULT_KINDS: [WatchKind; 5] =
-    [WatchKind::Exec, WatchKind::Exit, WatchKind::Connect, WatchKind::Listen, WatchKind::File];
 /// Lines held back at most while records keep coming: bounds the time to print them, well below 200 ms.
 const LINE_BYTES_MAX: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 //! File facts. Not what is fresh or ephemeral about them over time. It may call the event crate.
 
 use super::KernelPath;
-use sensor_event::FileFlags;
+use sensor_event::{FileFlags, NameBody};
 
 /// An opened, mapped or nameless file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,22 @@ impl FileOpen {
         exclusive || self.is_unnamed()
     }
 
+    /// What the open was for, in a word: `create`, `truncate`, `append`, `write` or `read`.
+    #[must_use]
+    pub const fn intent(&self) -> &'static str {
+        if self.is_created() {
+            "create"
+        } else if self.open_flags & O_TRUNC != 0 {
+            "truncate"
+        } else if self.open_flags & O_ACCMODE == 0 {
+            "read"
+        } else if self.open_flags & O_APPEND != 0 {
+            "append"
+        } else {
+            "write"
+        }
+    }
+
     const fn is_unnamed(&self) -> bool {
         self.open_flags & O_TMPFILE_BIT != 0
     }
@@ -75,6 +91,19 @@ impl Name {
     pub const fn is_directory(&self) -> bool {
         self.flags.contains(FileFlags::DIRECTORY)
     }
+
+    /// Of a mount: whether something was unmounted.
+    #[must_use]
+    pub const fn is_unmount(&self) -> bool {
+        self.value & NameBody::UNMOUNT != 0
+    }
+
+    /// Of a chown: the new user and group, each when it changes.
+    #[must_use]
+    pub fn owner(&self) -> (Option<u32>, Option<u32>) {
+        let set = |id: u64| u32::try_from(id & u64::from(u32::MAX)).ok().filter(|id| *id != u32::MAX);
+        (set(self.value), set(self.value >> 32))
+    }
 }
 
 /// A changed name, or another name of a file.
@@ -98,6 +127,7 @@ pub struct Rename {
 
 const O_ACCMODE: u32 = 0o3;
 const O_TRUNC: u32 = 0o1000;
+const O_APPEND: u32 = 0o2000;
 const O_EXCL: u32 = 0o200;
 /// `__O_TMPFILE`, of the generic ABI that x86-64, arm64 and riscv64 share.
 const O_TMPFILE_BIT: u32 = 0o20_000_000;

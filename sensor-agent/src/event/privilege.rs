@@ -16,6 +16,20 @@ pub struct Creds {
     pub caps: (u64, u64),
 }
 
+impl Creds {
+    /// Permitted capabilities that were not there before, when the hook knew those.
+    #[must_use]
+    pub fn gained(&self) -> Option<u64> {
+        self.old_caps.map(|(_, before)| self.caps.1 & !before)
+    }
+
+    /// Permitted capabilities that are there no more, when the hook knew those before.
+    #[must_use]
+    pub fn dropped(&self) -> Option<u64> {
+        self.old_caps.map(|(_, before)| before & !self.caps.1)
+    }
+}
+
 /// A process that another one reaches into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {

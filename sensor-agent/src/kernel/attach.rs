@@ -7,7 +7,9 @@ use super::probes::{Attach, Hook, PROBES, Probe, Program};
 use super::{HookState, HookStatus, KernelOptions, tier_name};
 use aya::maps::{Array, MapData};
 use aya::programs::links::CgroupAttachMode;
-use aya::programs::{BtfTracePoint, CgroupSockAddr, FEntry, FExit, Program as LoadedProgram, RawTracePoint};
+use aya::programs::{
+    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, FEntry, FExit, Program as LoadedProgram, RawTracePoint,
+};
 use aya::{Btf, Ebpf};
 use sensor_event::{Part, SYSCALL_CLASSES_LEN, SyscallClass, Tier, syscall_classes};
 use std::collections::{HashMap, HashSet};
@@ -142,7 +144,7 @@ impl Attacher<'_> {
                 LoadedProgram::FExit(program) => program.unload(),
                 LoadedProgram::BtfTracePoint(program) => program.unload(),
                 LoadedProgram::RawTracePoint(program) => program.unload(),
-                LoadedProgram::CgroupSockAddr(program) => program.unload(),
+                LoadedProgram::CgroupSkb(program) => program.unload(),
                 _ => Ok(()),
             };
             unloaded.unwrap_or_default();
@@ -173,14 +175,14 @@ impl Attacher<'_> {
                 loaded.load().map_err(|error| fail(&error))?;
                 loaded.attach(event).map(drop).map_err(|error| fail(&error))
             }
-            Attach::Cgroup(_) => {
+            Attach::CgroupEgress => {
                 let root =
                     crate::enrich::seed::cgroup_mount().ok_or("no cgroup v2 file system is mounted")?;
                 let root = File::open(&root).map_err(|error| format!("{}: {error}", root.display()))?;
-                let loaded: &mut CgroupSockAddr = loaded.try_into().map_err(|error| fail(&error))?;
+                let loaded: &mut CgroupSkb = loaded.try_into().map_err(|error| fail(&error))?;
                 loaded.load().map_err(|error| fail(&error))?;
                 let mode = CgroupAttachMode::AllowMultiple;
-                loaded.attach(root, mode).map(drop).map_err(|error| fail(&error))
+                loaded.attach(root, CgroupSkbAttachType::Egress, mode).map(drop).map_err(|error| fail(&error))
             }
         }
     }

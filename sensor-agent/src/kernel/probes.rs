@@ -14,8 +14,8 @@ pub(super) enum Attach {
     BtfTracepoint(&'static str),
     /// A raw tracepoint.
     RawTracepoint(&'static str),
-    /// The root of the cgroup v2 hierarchy, at the hook of this name.
-    Cgroup(&'static str),
+    /// The root of the cgroup v2 hierarchy, where packets leave.
+    CgroupEgress,
 }
 
 impl Attach {
@@ -26,7 +26,7 @@ impl Attach {
             Self::Fexit(function) => format!("fexit/{function}"),
             Self::BtfTracepoint(name) => format!("tp_btf/{name}"),
             Self::RawTracepoint(name) => format!("raw_tp/{name}"),
-            Self::Cgroup(name) => format!("cgroup/{name}"),
+            Self::CgroupEgress => "cgroup_skb/egress".to_owned(),
         }
     }
 
@@ -34,7 +34,7 @@ impl Attach {
     pub(super) const fn tier(self) -> Tier {
         match self {
             Self::Fentry(_) | Self::Fexit(_) => Tier::LSM,
-            Self::BtfTracepoint(_) | Self::RawTracepoint(_) | Self::Cgroup(_) => Tier::TRACEPOINT,
+            Self::BtfTracepoint(_) | Self::RawTracepoint(_) | Self::CgroupEgress => Tier::TRACEPOINT,
         }
     }
 }
@@ -69,6 +69,7 @@ const fn tracepoint(event: &'static str, name: &'static str) -> Program {
 
 /// The one program at the exit of system calls.
 const SYS_EXIT: Program = Program { name: "sys_exit", attach: Attach::RawTracepoint("sys_exit") };
+const DATAGRAM: Program = Program { name: "datagram_out", attach: Attach::CgroupEgress };
 const SOCKET_STATE: Program = tracepoint("inet_sock_set_state", "sock_set_state");
 
 /// Every part, in the order in which the hooks of a tier are attached: exits before forks before execs, so that no
@@ -79,12 +80,44 @@ pub(super) const PROBES: &[Probe] = &[
     required(Kind::EXEC, &[&[tracepoint("sched_process_exec", "process_exec")]]),
     required(Kind::CONNECT, &[&[SOCKET_STATE]]),
     required(Kind::CONNECT_RESULT, &[&[SOCKET_STATE]]),
-    required(Kind::LISTEN, &[&[SOCKET_STATE]]),
+    part(Part::CONNECT_UDP, &[&[SYS_EXIT]]),
+    part(Part::CONNECT_UNIX, &[&[SYS_EXIT]]),
+    required(Kind::LISTEN, &[&[SOCKET_STATE, SYS_EXIT]]),
+    part(Part::LISTEN_UNIX, &[&[SYS_EXIT]]),
+    required(Kind::ACCEPT, &[&[SYS_EXIT]]),
+    part(Part::ACCEPT_UNIX, &[&[SYS_EXIT]]),
+    optional(Kind::SEND, &[&[DATAGRAM]]),
+    required(Kind::SOCKET, &[&[SYS_EXIT]]),
     required(Kind::FILE_OPEN, &[&[SYS_EXIT]]),
     required(Kind::FILE_UNLINK, &[&[SYS_EXIT]]),
     required(Kind::FILE_RENAME, &[&[SYS_EXIT]]),
+    required(Kind::FILE_LINK, &[&[SYS_EXIT]]),
+    required(Kind::FILE_SYMLINK, &[&[SYS_EXIT]]),
+    required(Kind::FILE_MKDIR, &[&[SYS_EXIT]]),
+    required(Kind::FILE_CHMOD, &[&[SYS_EXIT]]),
+    required(Kind::FILE_CHOWN, &[&[SYS_EXIT]]),
+    required(Kind::FILE_TRUNCATE, &[&[SYS_EXIT]]),
+    required(Kind::FILE_SETXATTR, &[&[SYS_EXIT]]),
+    required(Kind::MOUNT, &[&[SYS_EXIT]]),
+    required(Kind::EXEC_MAP, &[&[SYS_EXIT]]),
+    required(Kind::MEMFD, &[&[SYS_EXIT]]),
+    required(Kind::CREDS, &[&[SYS_EXIT]]),
+    required(Kind::PTRACE, &[&[SYS_EXIT]]),
+    required(Kind::VM_WRITE, &[&[SYS_EXIT]]),
+    required(Kind::BPF_LOAD, &[&[SYS_EXIT]]),
+    required(Kind::NAMESPACE, &[&[SYS_EXIT]]),
+    optional(Kind::MODULE_LOAD, &[&[tracepoint("module_load", "module_load")]]),
 ];
 
 const fn required(kind: Kind, hooks: &'static [Hook]) -> Probe {
-    Probe { part: Part::of(kind), is_required: true, hooks }
+    part(Part::of(kind), hooks)
+}
+
+const fn part(part: Part, hooks: &'static [Hook]) -> Probe {
+    Probe { part, is_required: true, hooks }
+}
+
+/// What a kernel can do without: control groups, modules.
+const fn optional(kind: Kind, hooks: &'static [Hook]) -> Probe {
+    Probe { part: Part::of(kind), is_required: false, hooks }
 }

@@ -1,9 +1,11 @@
 //! The OCSF objects that are written, as serde structures. Not what fills them. It may call serde only.
 
 use super::Class;
+use super::objects::{ConnectionInfo, Details, Endpoint, Objects};
 use serde::Serialize;
+use std::borrow::Cow;
 
-/// One event of any of the three classes.
+/// One event of any class.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Activity<'a> {
     pub(super) class_uid: u32,
@@ -37,11 +39,13 @@ pub(super) struct Activity<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) file_result: Option<File<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) src_endpoint: Option<Endpoint>,
+    pub(super) src_endpoint: Option<Endpoint<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) dst_endpoint: Option<Endpoint>,
+    pub(super) dst_endpoint: Option<Endpoint<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) connection_info: Option<ConnectionInfo>,
+    #[serde(flatten)]
+    pub(super) objects: Objects<'a>,
     pub(super) unmapped: Unmapped<'a>,
 }
 
@@ -50,8 +54,13 @@ impl Activity<'_> {
     pub(super) const fn classify(&mut self, class: Class, activity_id: u32, activity_name: &'static str) {
         let (class_uid, class_name, category_uid, category_name) = match class {
             Class::File => (1001, "File System Activity", 1, "System Activity"),
+            Class::KernelExtension => (1002, "Kernel Extension Activity", 1, "System Activity"),
+            Class::Kernel => (1003, "Kernel Activity", 1, "System Activity"),
+            Class::Memory => (1004, "Memory Activity", 1, "System Activity"),
+            Class::Module => (1005, "Module Activity", 1, "System Activity"),
             Class::Process => (1007, "Process Activity", 1, "System Activity"),
             Class::Network => (4001, "Network Activity", 4, "Network Activity"),
+            Class::ProcessQuery => (5015, "Process Query", 5, "Discovery"),
         };
         self.class_uid = class_uid;
         self.class_name = class_name;
@@ -143,6 +152,10 @@ pub(super) struct Os<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct Actor<'a> {
     pub(super) process: Process<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<User<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<Session<'a>>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -161,7 +174,13 @@ pub(super) struct Process<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) working_directory: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) user: Option<User>,
+    pub(super) user: Option<User<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) group: Option<Group<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<Session<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) container: Option<Container<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) euid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,9 +193,56 @@ pub(super) struct Process<'a> {
     pub(super) parent_process: Option<Box<Self>>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct User {
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct User<'a> {
     pub(super) uid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Group<'a> {
+    pub(super) uid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+}
+
+/// A login, by the name logind gives it, else by that of the kernel's audit subsystem.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Session<'a> {
+    pub(super) uid: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) uid_alt: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Container<'a> {
+    pub(super) uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) image: Option<Image<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) runtime: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pod_uuid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) orchestrator: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Image<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) uid: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Fingerprint<'a> {
+    pub(super) algorithm_id: u8,
+    pub(super) algorithm: &'static str,
+    pub(super) value: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -185,22 +251,53 @@ pub(super) struct File<'a> {
     pub(super) path: &'a str,
     pub(super) parent_folder: &'a str,
     pub(super) type_id: u8,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) hashes: Vec<Fingerprint<'a>>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Endpoint {
-    pub(super) ip: String,
-    pub(super) port: u16,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct ConnectionInfo {
-    pub(super) protocol_num: u16,
+/// What OCSF has no place for of who did it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct WhoUnmapped<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) protocol_name: Option<&'static str>,
-    pub(super) protocol_ver_id: u8,
-    pub(super) direction_id: u8,
-    pub(super) direction: &'static str,
+    pub(super) unit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user_unit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) timer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) origin: Option<OriginObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) euser: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) egroup: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) login_user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) container_namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) container_missing: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pod_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pod_namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pod_qos: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) exe_on_host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) path_on_host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hash_missing: Option<&'static str>,
+}
+
+/// Where a process comes from, and which ancestor says so.
+#[derive(Debug, Serialize)]
+pub(super) struct OriginObject<'a> {
+    pub(super) kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) process_uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) exe: Option<&'a str>,
 }
 
 /// What OCSF has no place for.
@@ -211,6 +308,8 @@ pub(super) struct Unmapped<'a> {
     pub(super) workload: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cgroup: Option<&'a str>,
+    #[serde(flatten)]
+    pub(super) who: WhoUnmapped<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) path_flags: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -237,4 +336,6 @@ pub(super) struct Unmapped<'a> {
     pub(super) dev: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rename_flags: Option<u32>,
+    #[serde(flatten)]
+    pub(super) details: Details<'a>,
 }

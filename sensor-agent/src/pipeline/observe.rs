@@ -9,6 +9,7 @@ use sensor_baseline::{
     Action, Baseline, Behaviour, Endpoint, Object, Observation, PathText, Protocol, Subject, Traits, UnixNs,
     Verdict, floor, severity,
 };
+use sensor_event::Family;
 use std::net::IpAddr;
 
 /// What makes two findings the same.
@@ -37,10 +38,14 @@ pub(super) fn observed(
             let program = if exec.is_script() { &exec.filename_absolute } else { &exec.exe.text };
             (Action::Exec, path(program, own))
         }
-        Body::Connect(socket) => {
+        // A UDP socket that is connected and never used sends nothing: so `getaddrinfo` looks for a route.
+        Body::Connect(socket) if socket.protocol == IPPROTO_UDP => return None,
+        Body::Connect(socket) | Body::Send(socket) => {
             (Action::Connect, endpoint(socket, socket.destination, socket.destination_port)?)
         }
-        Body::Listen(socket) => (Action::Listen, endpoint(socket, socket.source, socket.source_port)?),
+        Body::Listen(socket) if socket.protocol == IPPROTO_TCP => {
+            (Action::Listen, endpoint(socket, socket.source, socket.source_port)?)
+        }
         Body::FileOpen(file) => {
             if !is_kept(file) || !file.is_change() {
                 return None;
@@ -48,6 +53,20 @@ pub(super) fn observed(
             traits.ephemeral = fresh_files.wrote(workload, file, now);
             traits.object_deleted = file.path.is_deleted();
             (Action::Write, path(&file.path.text, own))
+        }
+        Body::Truncate(name) | Body::Mkdir(name) | Body::Symlink(name) if name.result == 0 => {
+            traits.ephemeral = match &event.body {
+                Body::Truncate(_) => fresh_files.truncated(workload, name, now),
+                Body::Mkdir(_) => fresh_files.made_folder(workload, name, now),
+                _ => fresh_files.is_ephemeral(workload, &name.path.text, now),
+            };
+            traits.object_from_caller = name.path.is_from_caller();
+            (Action::Write, path(&name.path.text, own))
+        }
+        Body::Link(link) if link.result == 0 => {
+            traits.ephemeral = fresh_files.linked(workload, link, now);
+            traits.object_from_caller = link.to.is_from_caller();
+            (Action::Write, path(&link.to.text, own))
         }
         Body::Unlink(unlink) if unlink.result == 0 => {
             traits.ephemeral = fresh_files.is_ephemeral(workload, &unlink.path.text, now);
@@ -157,9 +176,15 @@ fn literal(text: &str, own: Identity) -> PathText {
     PathText::literal(text)
 }
 
+/// `None` for what baselines have no words for: other protocols, unix sockets.
 fn endpoint(socket: &Socket, address: IpAddr, port: u16) -> Option<Object> {
-    let is_tcp = socket.protocol == IPPROTO_TCP;
-    is_tcp.then_some(Object::Endpoint(Endpoint { protocol: Protocol::Tcp, address, port }))
+    let is_internet = matches!(socket.family, Family::INET | Family::INET6);
+    let protocol = match socket.protocol {
+        IPPROTO_TCP => Protocol::Tcp,
+        IPPROTO_UDP => Protocol::Udp,
+        _ => return None,
+    };
+    (is_internet && port != 0).then_some(Object::Endpoint(Endpoint { protocol, address, port }))
 }
 
 /// Whether an open says something about the program: not a pipe or a terminal, and not a device that swallows or
@@ -174,6 +199,7 @@ fn is_kept(file: &FileOpen) -> bool {
 }
 
 const IPPROTO_TCP: u16 = 6;
+const IPPROTO_UDP: u16 = 17;
 const S_IFMT: u32 = 0o170_000;
 const S_IFIFO: u32 = 0o010_000;
 const S_IFCHR: u32 = 0o020_000;

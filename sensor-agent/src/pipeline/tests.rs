@@ -13,7 +13,7 @@ const AGENT: Who =
     Who { pid: 900, start_time_ns: 900_000_123, ppid: 1, parent_start_time_ns: 0, cgroup_id: 1, time_ns: 0 };
 const O_CREAT_EXCL_WRONLY: u32 = 0o301;
 
-fn host() -> Pipeline {
+pub(super) fn host() -> Pipeline {
     with(PipelineConfig { emit_events: true, ..PipelineConfig::default() })
 }
 
@@ -56,7 +56,7 @@ fn agent_child(pid: u32) -> Who {
     Who { parent_start_time_ns: AGENT.start_time_ns, ..Who::new(pid, AGENT.pid) }
 }
 
-fn feed(pipeline: &mut Pipeline, records: &[Vec<u8>]) -> Output {
+pub(super) fn feed(pipeline: &mut Pipeline, records: &[Vec<u8>]) -> Output {
     let mut out = Output::default();
     for record in records {
         pipeline.handle(record, &mut out);
@@ -65,11 +65,11 @@ fn feed(pipeline: &mut Pipeline, records: &[Vec<u8>]) -> Output {
 }
 
 /// Observed behaviours as text.
-fn behaviours(out: &Output) -> Vec<String> {
+pub(super) fn behaviours(out: &Output) -> Vec<String> {
     out.observations.iter().map(|(observation, _)| observation.behaviour.to_string()).collect()
 }
 
-fn nginx() -> Who {
+pub(super) fn nginx() -> Who {
     Who::new(10, 1)
 }
 

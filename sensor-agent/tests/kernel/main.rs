@@ -8,6 +8,7 @@
 
 mod files;
 mod flood;
+mod names;
 mod network;
 mod process;
 mod race;
@@ -24,6 +25,7 @@ fn acting_child() {
     match module {
         "files" => files::act(action, &folder),
         "flood" => flood::act(action),
+        "names" => names::act(action, &folder),
         "network" => network::act(action, &folder),
         "process" => process::act(action, &folder),
         "race" => race::act(action, &folder),

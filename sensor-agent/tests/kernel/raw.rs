@@ -78,3 +78,163 @@ pub(crate) fn ignore_sigio() -> io::Result<()> {
     let result = unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
     if result == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
+    Errno::result(result).map_err(Into::into)
+}
+
+/// A new descriptor that a call returned.
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(checked(result)?).expect("a descriptor is an int");
+    // SAFETY: the kernel has just made the descriptor for us, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `mkdirat` below the current directory: the libc's `mkdir`, whichever call that makes.
+pub(crate) fn mkdir(path: &CStr, mode: u32) -> io::Result<()> {
+    // SAFETY: `path` ends with a NUL and outlives the call.
+    Errno::result(unsafe { libc::mkdir(path.as_ptr(), mode) }).map(drop).map_err(Into::into)
+}
+
+/// `setxattr`.
+pub(crate) fn setxattr(path: &CStr, name: &CStr, value: &[u8], flags: i32) -> io::Result<()> {
+    let (data, len) = (value.as_ptr().cast(), value.len());
+    // SAFETY: both strings end with a NUL, `value` is as long as said; the kernel only reads them.
+    let result = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), data, len, flags) };
+    Errno::result(result).map(drop).map_err(Into::into)
+}
+
+/// `fsetxattr`.
+pub(crate) fn fsetxattr(file: &impl AsRawFd, name: &CStr, value: &[u8], flags: i32) -> io::Result<()> {
+    let (data, len) = (value.as_ptr().cast(), value.len());
+    // SAFETY: `name` ends with a NUL, `value` is as long as said; the kernel only reads them.
+    let result = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), data, len, flags) };
+    Errno::result(result).map(drop).map_err(Into::into)
+}
+
+/// `FSCONFIG_CMD_CREATE` of `include/uapi/linux/mount.h`.
+const FSCONFIG_CMD_CREATE: libc::c_long = 6;
+
+/// `MOVE_MOUNT_F_EMPTY_PATH`.
+const MOVE_MOUNT_F_EMPTY_PATH: libc::c_long = 4;
+
+/// A mount of a file system type, not attached anywhere: `fsopen`, `fsconfig` and `fsmount`.
+pub(crate) fn make_mount(fs_type: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: the string ends with a NUL and outlives the call.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, fs_type.as_ptr(), 0) })?;
+    let fd = context.as_raw_fd();
+    let none = std::ptr::null::<u8>();
+    // SAFETY: the command takes neither key nor value.
+    checked(unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, none, none, 0) })?;
+    // SAFETY: the call takes numbers and touches no memory.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, fd, 0, 0) })
+}
+
+/// Attaches a detached mount.
+pub(crate) fn move_mount(from: &OwnedFd, to: &CStr) -> io::Result<()> {
+    let (from, empty) = (from.as_raw_fd(), c"");
+    // SAFETY: both strings end with a NUL and outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            from,
+            empty.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    checked(result).map(drop)
+}
+
+/// `ptrace`, for requests that take a process and nothing else.
+pub(crate) fn ptrace(request: u32, pid: i32) -> io::Result<()> {
+    let none = std::ptr::null_mut::<u8>();
+    // SAFETY: these requests read neither address nor data.
+    checked(unsafe { libc::syscall(libc::SYS_ptrace, libc::c_long::from(request), pid, none, none) }).map(drop)
+}
+
+/// Writes a copy of `bytes` over themselves, through `process_vm_writev` into process `pid`, which must have them at the
+/// same address: this one, or its child by `fork`.
+pub(crate) fn process_vm_writev(pid: i32, bytes: &mut [u8]) -> io::Result<usize> {
+    let copy = bytes.to_vec();
+    let local = libc::iovec { iov_base: copy.as_ptr().cast_mut().cast(), iov_len: copy.len() };
+    let remote = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: both areas are as long as said; ours is only read, and the other one is `bytes`, which nobody else uses.
+    let written = unsafe { libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    Errno::result(written).map(isize::cast_unsigned).map_err(Into::into)
+}
+
+/// `BPF_PROG_LOAD` of the attributes' first part, as of 4.15 (`include/uapi/linux/bpf.h`).
+#[repr(C)]
+struct ProgramLoad {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buffer: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+}
+
+/// Loads a BPF program.
+pub(crate) fn bpf_load(program_type: u32, name: &[u8], instructions: &[u64]) -> io::Result<OwnedFd> {
+    let mut padded = [0; 16];
+    padded[..name.len()].copy_from_slice(name);
+    let attributes = ProgramLoad {
+        program_type,
+        instruction_count: u32::try_from(instructions.len()).expect("programs are short"),
+        instructions: instructions.as_ptr().addr() as u64,
+        license: c"GPL".as_ptr().addr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buffer: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: padded,
+    };
+    let size = size_of::<ProgramLoad>();
+    // SAFETY: the attributes and what they point to outlive the call, and are as long as said.
+    owned(unsafe { libc::syscall(libc::SYS_bpf, libc::BPF_PROG_LOAD, &raw const attributes, size) })
+}
+
+/// `struct __user_cap_header_struct` and two of `__user_cap_data_struct` (`include/uapi/linux/capability.h`).
+#[repr(C)]
+struct Capabilities {
+    version: u32,
+    pid: i32,
+    data: [[u32; 3]; 2],
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+/// Sets the calling thread's capabilities: effective, permitted, none inheritable.
+pub(crate) fn capset(effective: u64, permitted: u64) -> io::Result<()> {
+    let half = |shift: u32| [(effective >> shift) as u32, (permitted >> shift) as u32, 0];
+    let capabilities = Capabilities { version: CAPABILITY_VERSION, pid: 0, data: [half(0), half(32)] };
+    let (header, data) = (&raw const capabilities.version, &raw const capabilities.data);
+    // SAFETY: header and data are laid out as the kernel says, and outlive the call.
+    checked(unsafe { libc::syscall(libc::SYS_capset, header, data) }).map(drop)
+}
+
+/// `setresuid` of the calling thread only: the libc's would change every thread.
+pub(crate) fn setresuid(user: u32, effective: u32, saved: u32) -> io::Result<()> {
+    // SAFETY: the call takes numbers and touches no memory.
+    checked(unsafe { libc::syscall(libc::SYS_setresuid, user, effective, saved) }).map(drop)
+}
+
+/// `setresgid` of the calling thread only.
+pub(crate) fn setresgid(group: u32, effective: u32, saved: u32) -> io::Result<()> {
+    // SAFETY: the call takes numbers and touches no memory.
+    checked(unsafe { libc::syscall(libc::SYS_setresgid, group, effective, saved) }).map(drop)
+}
+
+/// `finit_module`.
+pub(crate) fn finit_module(module: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: the parameters are an empty string, which outlives the call.
+    checked(unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), c"".as_ptr(), 0) }).map(drop)
+}

@@ -172,3 +172,93 @@ impl Trimmer<'_> {
         Ok(self.trimmed.push(Type { size_or_type: result, tail: Tail::Parameters(copies), ..one.clone() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::{
+        ARRAY, ENUM, FUNC, FUNC_PROTO, FWD, INT, Model, PTR, STRUCT, TYPEDEF, Tail, Type, parse,
+    };
+    use super::super::{Keep, show};
+    use super::trim;
+
+    fn add(model: &mut Model, name: &str, info: u32, size_or_type: u32, tail: Tail) -> u32 {
+        model.push(Type { name: name.as_bytes().to_vec(), info, size_or_type, tail })
+    }
+
+    fn words(words: &[u32]) -> Tail {
+        Tail::Words(words.to_vec())
+    }
+
+    fn members(members: &[(&str, u32, u32)]) -> Tail {
+        Tail::Members(members.iter().map(|(name, id, at)| (name.as_bytes().to_vec(), *id, *at)).collect())
+    }
+
+    fn parameters(parameters: &[(&str, u32)]) -> Tail {
+        Tail::Parameters(parameters.iter().map(|(name, id)| (name.as_bytes().to_vec(), *id)).collect())
+    }
+
+    /// `struct kept { int number; struct inner inner; struct far *far; enum colour colours[2]; unsigned bit: 1; }`,
+    /// `int hook(struct far *far, const struct kept **kept)`, `btf_trace_hook`, and a struct that nobody asks for.
+    fn kernel() -> Model {
+        let mut model = Model::default();
+        let int = add(&mut model, "int", INT << 24, 4, words(&[0x0100_0020]));
+        let inner = add(&mut model, "inner", STRUCT << 24 | 1, 4, members(&[("value", int, 0)]));
+        let far = add(&mut model, "far", STRUCT << 24 | 1, 4, members(&[("secret", int, 0)]));
+        let to_far = add(&mut model, "", PTR << 24, far, words(&[]));
+        let colour = add(&mut model, "colour", ENUM << 24 | 1, 4, words(&[0, 7]));
+        let colours = add(&mut model, "", ARRAY << 24, 0, words(&[colour, int, 2]));
+        let all = [
+            ("number", int, 0),
+            ("inner", inner, 32),
+            ("far", to_far, 64),
+            ("colours", colours, 128),
+            ("bit", int, 1 << 24 | 192),
+        ];
+        let kept = add(&mut model, "kept", 1 << 31 | STRUCT << 24 | 5, 32, members(&all));
+        let to_kept = add(&mut model, "", PTR << 24, kept, words(&[]));
+        let to_to_kept = add(&mut model, "", PTR << 24, to_kept, words(&[]));
+        let both = [("far", to_far), ("kept", to_to_kept)];
+        let prototype = add(&mut model, "", FUNC_PROTO << 24 | 2, int, parameters(&both));
+        add(&mut model, "hook", FUNC << 24, prototype, words(&[]));
+        let to_prototype = add(&mut model, "", PTR << 24, prototype, words(&[]));
+        add(&mut model, "btf_trace_hook", TYPEDEF << 24, to_prototype, words(&[]));
+        add(&mut model, "unasked", STRUCT << 24, 8, members(&[]));
+        model
+    }
+
+    #[test]
+    fn what_is_asked_for_stays_whole_and_the_rest_goes() {
+        let keep = Keep { structs: vec!["kept".to_owned()], functions: vec!["*hook".to_owned()] };
+        let trimmed = trim(&kernel(), &keep).expect("the struct is there");
+        let read = parse(&trimmed.write()).expect("what was written is BTF");
+        assert_eq!(read.types, trimmed.types);
+        let names: Vec<&[u8]> =
+            read.types.iter().filter(|one| one.kind() == STRUCT).map(|one| one.name.as_slice()).collect();
+        assert_eq!(names, [b"inner".as_slice(), b"kept"]);
+        assert!(
+            read.types.iter().any(|one| one.kind() == FWD && one.name == b"far"),
+            "a parameter has its name"
+        );
+        let text = show::show(&[("6.1".to_owned(), read)], &|_| true);
+        for line in [
+            "int hook(far *far, kept **kept)    [6.1]",
+            "int btf_trace_hook(far *far, kept **kept)    [6.1]",
+            "        8.0 void *far",
+            "       16.0 colour colours[2]",
+            "       24.0 int bit    [6.1]",
+        ] {
+            assert!(text.lines().any(|found| found.trim_start() == line.trim_start()), "{line:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn btf_without_any_struct_asked_for_is_refused() {
+        let keep = Keep { structs: vec!["other".to_owned()], functions: Vec::new() };
+        assert!(trim(&kernel(), &keep).is_err());
+        assert!(parse(b"\x7fELF").is_err());
+        let whole = kernel().write();
+        for len in 0..whole.len() {
+            assert!(parse(&whole[..len]).is_err(), "{len} bytes");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What the fuzz targets run. Not the fuzzer. It may call the agent and the contract.
+
+pub mod targets;
