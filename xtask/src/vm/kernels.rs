@@ -113,7 +113,8 @@ fn fetch(names: &[Name], cache: &Path, busybox: &Path) -> Result<()> {
         .map_err(|error| Unreachable(format!("{error:#}")))?;
     if !busybox.is_file() {
         let unpacked = unpack(&apt, cache, &["busybox-static".to_owned()])?;
-        let program = find_file(unpacked.path(), &|name| name == "busybox").context("no busybox in it")?;
+        let places = ["usr/bin/busybox", "bin/busybox"].map(|place| unpacked.path().join(place));
+        let program = places.iter().find(|place| place.is_file()).context("busybox-static has no busybox")?;
         fs::copy(program, busybox).with_context(|| format!("writing {}", busybox.display()))?;
     }
     for name in names.iter().filter(|name| cached(**name, cache).is_none()) {
