@@ -91,9 +91,10 @@ fn open_shows_the_resolved_path_and_what_it_may_change() {
         open("new", 1 | O_CREAT | O_TRUNC, FileFlags::default()),
         open("new", 1 | O_CREAT | O_APPEND, FileFlags::default()),
         open("target", 1 | O_CREAT | O_TRUNC, FileFlags::CREATED),
+        Open { path: b"/dev/null".to_vec(), ..open("", 1 | O_CREAT | O_TRUNC, FileFlags::default()) },
     ];
     assert_eq!(opens(&capture, pid, Path::new("/")), expected);
-    capture.cell(Kind::FILE_OPEN, "resolved path, flags, created or not; devices are left out");
+    capture.cell(Kind::FILE_OPEN, "resolved path, flags, created or not; devices that are written");
 }
 
 #[test]

@@ -10,11 +10,13 @@ mod files;
 mod flood;
 mod names;
 mod network;
+mod privilege;
 mod process;
 mod race;
 mod raw;
 mod raw_race;
 mod refusals;
+mod sockets;
 mod support;
 
 /// Not a test of its own: in a child made by [`support::actor`] it does what was asked, else nothing.
@@ -27,9 +29,11 @@ fn acting_child() {
         "flood" => flood::act(action),
         "names" => names::act(action, &folder),
         "network" => network::act(action, &folder),
+        "privilege" => privilege::act(action, &folder),
         "process" => process::act(action, &folder),
         "race" => race::act(action, &folder),
         "refusals" => refusals::act(action),
+        "sockets" => sockets::act(action, &folder),
         _ => panic!("no module {module} has actions"),
     }
 }

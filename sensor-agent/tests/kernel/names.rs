@@ -207,9 +207,7 @@ fn pairs(capture: &Capture, pid: u32, kind: Kind) -> Vec<(Vec<u8>, Vec<u8>, i32,
         (old, resolved(rename.new_base, rename.new_name), rename.body.result, rename.body.rename_flags)
     };
     capture.all(|header, body| match body {
-        RecordBody::Rename(rename) | RecordBody::Link(rename)
-            if header.pid == pid && header.kind == kind =>
-        {
+        RecordBody::Rename(rename) | RecordBody::Link(rename) if header.pid == pid && header.kind == kind => {
             Some(both(rename))
         }
         _ => None,
@@ -282,7 +280,8 @@ fn mounts_show_source_target_type_and_flags() {
     assert_eq!((mounts[2].result, mounts[2].value), (0, MsFlags::MS_BIND.bits()));
     assert_eq!(mounts[3], mount(0, NameBody::UNMOUNT, "", ""));
     assert_eq!((mounts[4].result, mounts[4].second_text.as_slice()), (0, b"tmpfs".as_slice()));
-    capture.cell(Kind::MOUNT, "source, target, type, flags, result; unmounts; move_mount of the new interface");
+    capture
+        .cell(Kind::MOUNT, "source, target, type, flags, result; unmounts; move_mount of the new interface");
 }
 
 #[test]
@@ -291,7 +290,9 @@ fn a_folder_outside_its_bind_mount_is_flagged() {
     let folder = Folder::new();
     let pid = capture.run(&mut actor("names/outside", &folder.path));
     let found = capture.all(|header, body| match body {
-        RecordBody::FileOpen(file) if header.pid == pid => Some((absolute(file.path), file.path.reference.flags)),
+        RecordBody::FileOpen(file) if header.pid == pid => {
+            Some((absolute(file.path), file.path.reference.flags))
+        }
         _ => None,
     });
     let (path, flags) = found.last().expect("the file was opened");
@@ -401,7 +402,8 @@ fn act_link(folder: &Path) {
     linkat(&below, "file", &below, "hard", AtFlags::empty()).expect("a link can be made");
     fs::hard_link("file", "hard").expect_err("there is one");
     let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY;
-    let nameless = openat(AT_FDCWD, folder, flags, Mode::from_bits_truncate(0o600)).expect("a file can be made");
+    let nameless =
+        openat(AT_FDCWD, folder, flags, Mode::from_bits_truncate(0o600)).expect("a file can be made");
     linkat(&nameless, "", AT_FDCWD, "named", AtFlags::AT_EMPTY_PATH).expect("a link can be made");
 }
 

@@ -5,6 +5,7 @@
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::unistd::{ForkResult, Pid};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -151,7 +152,8 @@ pub(crate) fn move_mount(from: &OwnedFd, to: &CStr) -> io::Result<()> {
 pub(crate) fn ptrace(request: u32, pid: i32) -> io::Result<()> {
     let none = std::ptr::null_mut::<u8>();
     // SAFETY: these requests read neither address nor data.
-    checked(unsafe { libc::syscall(libc::SYS_ptrace, libc::c_long::from(request), pid, none, none) }).map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_ptrace, libc::c_long::from(request), pid, none, none) })
+        .map(drop)
 }
 
 /// Writes a copy of `bytes` over themselves, through `process_vm_writev` into process `pid`, which must have them at the
@@ -165,7 +167,10 @@ pub(crate) fn process_vm_writev(pid: i32, bytes: &mut [u8]) -> io::Result<usize>
     Errno::result(written).map(isize::cast_unsigned).map_err(Into::into)
 }
 
-/// `BPF_PROG_LOAD` of the attributes' first part, as of 4.15 (`include/uapi/linux/bpf.h`).
+/// `include/uapi/linux/bpf.h`.
+const BPF_PROG_LOAD: libc::c_long = 5;
+
+/// `BPF_PROG_LOAD`'s attributes, the first part, as of 4.15.
 #[repr(C)]
 struct ProgramLoad {
     program_type: u32,
@@ -198,7 +203,7 @@ pub(crate) fn bpf_load(program_type: u32, name: &[u8], instructions: &[u64]) -> 
     };
     let size = size_of::<ProgramLoad>();
     // SAFETY: the attributes and what they point to outlive the call, and are as long as said.
-    owned(unsafe { libc::syscall(libc::SYS_bpf, libc::BPF_PROG_LOAD, &raw const attributes, size) })
+    owned(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attributes, size) })
 }
 
 /// `struct __user_cap_header_struct` and two of `__user_cap_data_struct` (`include/uapi/linux/capability.h`).
@@ -237,4 +242,24 @@ pub(crate) fn setresgid(group: u32, effective: u32, saved: u32) -> io::Result<()
 pub(crate) fn finit_module(module: &impl AsRawFd) -> io::Result<()> {
     // SAFETY: the parameters are an empty string, which outlives the call.
     checked(unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), c"".as_ptr(), 0) }).map(drop)
+}
+
+/// Takes the peer of a connected socket away: a connect to `AF_UNSPEC`.
+pub(crate) fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
+    let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+    let len = libc::socklen_t::try_from(size_of_val(&nobody)).expect("an address is short");
+    // SAFETY: the address is as long as said and outlives the call.
+    Errno::result(unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, len) })
+        .map(drop)
+        .map_err(Into::into)
+}
+
+/// A new process, whose only thread returns from here too; `None` in it.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: the actors that call this have other threads only in their test runner, which holds no lock that the
+    // child needs: it waits for the actor's.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
 }
