@@ -7,7 +7,7 @@ use crate::account::Delivered;
 use crate::connect_join::{ConnectJoin, Joined};
 use crate::enrich::process_table::{Policy, Scope};
 use crate::enrich::recent::Recent;
-use crate::enrich::seed::Seed;
+use crate::enrich::seed::{Rescan, Seed};
 use crate::enrich::{FreshFiles, Process, ProcessTable};
 use crate::event::{Body, BootNs, ConnectResult, Event, Identity, Socket};
 use crate::finding::{Finding, ProcessFacts};
@@ -95,6 +95,8 @@ pub struct Pipeline {
     reported: Recent<FindingKey, ()>,
     now: BootNs,
     delivered: Delivered,
+    /// Waits for the records from before it.
+    rescan: Option<Rescan>,
     counters: Counters,
 }
 
@@ -121,6 +123,7 @@ impl Pipeline {
             reported: Recent::new(REPORTED_MAX, config.repeat_ns),
             now: BootNs::default(),
             delivered: Delivered::default(),
+            rescan: None,
             counters: Counters::default(),
             config,
         }
@@ -132,6 +135,12 @@ impl Pipeline {
             self.processes.seed_cgroup(cgroup.id, &cgroup.path);
         }
         self.processes.seed(seed.processes, BootNs(seed.taken_ns));
+    }
+
+    /// A later scan of the host, to repair what lost records left wrong: compared once everything from before it has
+    /// been handled.
+    pub fn reconcile(&mut self, rescan: Rescan) {
+        self.rescan = Some(rescan);
     }
 
     /// Takes one record. Total: bytes that are no record are counted.
@@ -166,6 +175,11 @@ impl Pipeline {
         self.config.baseline.as_ref()
     }
 
+    /// Every process that has not ended.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.processes.alive()
+    }
+
     /// Processes of the watched command that have not ended.
     #[must_use]
     pub fn running_in_scope(&self) -> usize {
@@ -187,7 +201,7 @@ impl Pipeline {
     /// Everything that went by, by name.
     #[must_use]
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
-        let table = self.processes.counters();
+        let (table, repairs) = (self.processes.counters(), self.processes.repairs());
         BTreeMap::from([
             ("records", self.counters.records),
             ("records_undecodable", self.delivered.undecodable_total()),
@@ -202,6 +216,10 @@ impl Pipeline {
             ("processes", self.processes.len() as u64),
             ("processes_unknown", table.unknown),
             ("processes_evicted", table.evicted),
+            ("process_rescans", repairs.scans),
+            ("processes_repaired{lost=fork}", repairs.forks),
+            ("processes_repaired{lost=exec}", repairs.execs),
+            ("processes_repaired{lost=exit}", repairs.exits),
             ("exits_repeated", table.exits_repeated),
             ("cgroups_evicted", self.processes.cgroups_evicted_count()),
             ("fresh_files_evicted", self.fresh_files.evicted_count()),
@@ -210,6 +228,9 @@ impl Pipeline {
 
     fn advance(&mut self, now: BootNs, out: &mut Output) {
         self.now = self.now.max(now);
+        if let Some(rescan) = self.rescan.take_if(|rescan| rescan.seed.taken_ns < now.0) {
+            self.processes.reconcile(rescan);
+        }
         self.processes.expire(self.now);
         let (emit_events, unjoined) = (self.config.emit_events, &mut self.counters.connects_unjoined);
         self.connects.release(self.now, |event| {

@@ -12,6 +12,7 @@
 //! | any other | a process that is not known is added from the event's header, and counted |
 
 pub mod privilege;
+pub mod reconcile;
 
 use crate::enrich::origin::Ancestry;
 use crate::enrich::seed::SeedProcess;
@@ -21,6 +22,7 @@ use crate::event::{Actor, BootNs, Event, Exec, Fork, Identity};
 use crate::finding::{ANCESTORS_MAX, ProcessFacts};
 use crate::who::Who;
 pub use privilege::Privileges;
+pub use reconcile::Repairs;
 use sensor_baseline::Workload;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub struct Process {
     pub parent: Option<Identity>,
     /// What it runs.
     pub image: Arc<Image>,
+    /// Since when at the latest.
+    pub image_since: BootNs,
     /// Short name, escaped.
     pub comm: String,
     /// Real user id.
@@ -167,6 +171,7 @@ pub struct ProcessTable {
     cgroups: CgroupTable,
     has_scope_started: bool,
     counters: TableCounters,
+    repairs: Repairs,
 }
 
 impl ProcessTable {
@@ -181,6 +186,7 @@ impl ProcessTable {
             cgroups: CgroupTable::default(),
             has_scope_started: false,
             counters: TableCounters::default(),
+            repairs: Repairs::default(),
         }
     }
 
@@ -267,6 +273,7 @@ impl ProcessTable {
         process.ancestry = Ancestry::after(&before);
         process.privileges = Privileges::of_exec(exec);
         process.image = Arc::new(image);
+        process.image_since = event.time;
         process.is_own = false;
         self.has_scope_started |= starts_scope;
         if before.image.is_unknown()
@@ -391,6 +398,7 @@ impl ProcessTable {
             identity,
             parent,
             image: Arc::new(image),
+            image_since: taken,
             comm: seed.comm,
             uid: seed.uid,
             euid: seed.euid,
@@ -431,6 +439,7 @@ impl ProcessTable {
             lineage: inherited
                 .map_or_else(|| Lineage::begin(&image, &actor.comm), |parent| parent.lineage.clone()),
             image: Arc::new(image),
+            image_since: BootNs::default(),
             comm: actor.comm.clone(),
             uid: actor.uid,
             euid: actor.euid,

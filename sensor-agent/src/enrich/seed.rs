@@ -5,6 +5,7 @@ use nix::time::{ClockId, clock_gettime};
 use procfs::process::{Process as ProcProcess, Stat, StatFlags, all_processes};
 use sensor_baseline::text::escape;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -94,6 +95,28 @@ pub struct Seed {
     /// When the scan began, in nanoseconds of `CLOCK_BOOTTIME`.
     #[serde(default)]
     pub taken_ns: u64,
+}
+
+/// A scan after the start, with what shows that it is complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rescan {
+    /// What the host looked like.
+    pub seed: Seed,
+    /// Every process id that /proc listed when the scan was over.
+    pub present: HashSet<u32>,
+}
+
+/// Scans the host again.
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub fn rescan() -> Result<Rescan, procfs::ProcError> {
+    let seed = scan()?;
+    let present = std::fs::read_dir("/proc")?
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    Ok(Rescan { seed, present })
 }
 
 /// Scans the host. A process that ends meanwhile is left out: its events tell of it.

@@ -72,6 +72,13 @@ impl Counters {
         self.losses().map(|(_, _, count)| count).sum()
     }
 
+    /// Records lost without which the agent has processes wrong: of exec, fork and exit.
+    #[must_use]
+    pub fn process_records_lost(&self) -> u64 {
+        let kinds = [Kind::EXEC, Kind::FORK, Kind::EXIT];
+        kinds.iter().flat_map(|kind| LossReason::ALL.map(|reason| self.lost(*kind, reason))).sum()
+    }
+
     /// Every loss that occurred.
     pub fn losses(&self) -> impl Iterator<Item = (Kind, LossReason, u64)> {
         self.kinds()

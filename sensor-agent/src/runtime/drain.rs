@@ -12,6 +12,7 @@ use sensor_event::{Kind, LossReason};
 
 use super::baseline_keeper::Handover;
 use super::vitals::{DrainReport, DrainReports};
+use crate::enrich::rescan::Rescanner;
 use crate::event::BootNs;
 use crate::finding::Finding;
 use crate::kernel::{Counters, HookState, Kernel, KernelError, boot_to_unix_offset_ns};
@@ -37,6 +38,8 @@ pub(super) struct Drain {
     pub(super) baselines: Receiver<Handover>,
     /// Where counters are published.
     pub(super) reports: DrainReports,
+    /// Scans the host again when process records were lost.
+    pub(super) rescanner: Rescanner,
     /// The host name in findings.
     pub(super) hostname: String,
     /// Set when the agent is to end.
@@ -58,6 +61,9 @@ impl Drain {
             for handover in self.baselines.try_iter() {
                 self.pipeline.set_baseline(Some(handover.baseline));
                 let _nobody_waits = handover.in_force.try_send(());
+            }
+            if let Some(rescan) = self.rescanner.take() {
+                self.pipeline.reconcile(rescan);
             }
             let upto = boot_now();
             let pipeline = &mut self.pipeline;
@@ -108,8 +114,9 @@ impl Drain {
     }
 
     /// Publishes the counters and declares what was lost since the last time.
-    fn account(&self, accounting: &mut Accounting, order_given_up_count: u64) -> Result<(), KernelError> {
+    fn account(&mut self, accounting: &mut Accounting, order_given_up_count: u64) -> Result<(), KernelError> {
         let kernel = self.kernel.counters()?;
+        self.rescanner.note_lost(kernel.process_records_lost());
         let now_ns = unix_ns();
         let pipeline = self.pipeline.counters();
         let undecodable = pipeline.get("records_undecodable").copied().unwrap_or(0);

@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Collector, Config};
+use crate::enrich::rescan::Rescanner;
 use crate::enrich::seed;
 use crate::identity::Identity;
 use crate::kernel::{Kernel, KernelOptions, boot_to_unix_offset_ns};
@@ -98,6 +99,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         learned: learned.sender(),
         baselines: handovers,
         reports,
+        rescanner: Rescanner::start().context("starting the thread that scans /proc")?,
         hostname: config.hostname,
         is_ending: is_ending.clone(),
     };

@@ -116,6 +116,7 @@ impl ProcessTable {
             None => process.lineage = Lineage::begin(&image, &process.comm),
         }
         process.image = Arc::new(image);
+        process.image_since = event.time;
         process
     }
 }
