@@ -98,9 +98,8 @@ impl Delivered {
 
     /// What the agent lost, by kind and reason; only what occurred.
     pub fn losses(&self) -> impl Iterator<Item = (Kind, &'static str, u64)> {
-        let reasons = |kind| {
-            [(kind, UNDECODABLE, self.undecodable(kind)), (kind, ABANDONED, self.abandoned(kind))]
-        };
+        let reasons =
+            |kind| [(kind, UNDECODABLE, self.undecodable(kind)), (kind, ABANDONED, self.abandoned(kind))];
         every_kind().flat_map(reasons).filter(|(_, _, count)| *count > 0)
     }
 }
@@ -213,7 +212,8 @@ impl Serialize for Account {
 fn row_of(kernel: &Counters, delivered: &Delivered, kind: Kind) -> Row {
     let in_kernel = LossReason::ALL.map(|reason| (reason.name(), kernel.lost(kind, reason)));
     let in_agent = [(UNDECODABLE, delivered.undecodable(kind)), (ABANDONED, delivered.abandoned(kind))];
-    let lost: BTreeMap<_, _> = in_kernel.into_iter().chain(in_agent).filter(|(_, count)| *count > 0).collect();
+    let lost: BTreeMap<_, _> =
+        in_kernel.into_iter().chain(in_agent).filter(|(_, count)| *count > 0).collect();
     let (seen, cached, handed_on) = (kernel.seen(kind), kernel.cached(kind), delivered.decoded(kind));
     let known = handed_on + cached + lost.values().sum::<u64>();
     Row { kind, seen, delivered: handed_on, cached, lost, in_flight: seen.wrapping_sub(known).cast_signed() }
@@ -289,7 +289,10 @@ mod tests {
             (Kind::LISTEN, Counter::Seen, 1),
         ]);
         let who = Who::new(20, 10);
-        let account = Account::of(&kernel, &taken(&[who.exit(0), who.fork(Who::new(21, 20)), who.listen(1), who.listen(2)]));
+        let account = Account::of(
+            &kernel,
+            &taken(&[who.exit(0), who.fork(Who::new(21, 20)), who.listen(1), who.listen(2)]),
+        );
         let wrong: Vec<String> = account.check().unwrap_err().iter().map(ToString::to_string).collect();
         assert_eq!(
             wrong,

@@ -116,7 +116,8 @@ impl Capture {
     pub(super) fn run(mut self, span: &Span, consumer: &mut dyn Consumer) -> anyhow::Result<Ended> {
         let (sender, receiver) = crossbeam_channel::bounded(BATCHES_MAX);
         let has_ended = AtomicBool::new(false);
-        let mut outlet = Outlet { sender, has_ended: &has_ended, is_stuck: false, abandoned: Delivered::default() };
+        let mut outlet =
+            Outlet { sender, has_ended: &has_ended, is_stuck: false, abandoned: Delivered::default() };
         let result = std::thread::scope(|scope| {
             let (receiver, has_ended, consumer) = (&receiver, &has_ended, &mut *consumer);
             let consuming = std::thread::Builder::new()
@@ -142,11 +143,7 @@ impl Capture {
         Ok(Ended { status, account, rounds_unordered })
     }
 
-    fn drain(
-        &mut self,
-        span: &Span,
-        outlet: &mut Outlet<'_>,
-    ) -> anyhow::Result<(Option<ExitStatus>, u64)> {
+    fn drain(&mut self, span: &Span, outlet: &mut Outlet<'_>) -> anyhow::Result<(Option<ExitStatus>, u64)> {
         let mut command = spawn(&span.command, self.is_output_diverted)?;
         let deadline = span.duration.map(|duration| Instant::now() + duration);
         let mut losses = LossReport::default();
@@ -270,10 +267,11 @@ impl Outlet<'_> {
         while !self.is_stopped() {
             match self.sender.send_timeout(batch, IDLE_INTERVAL) {
                 Ok(()) => return,
-                Err(SendTimeoutError::Disconnected(unsent) | SendTimeoutError::Timeout(unsent)) => batch = unsent,
+                Err(SendTimeoutError::Disconnected(unsent) | SendTimeoutError::Timeout(unsent)) => {
+                    batch = unsent
+                }
             }
-            if interrupt.is_set()
-                && interrupted_since.get_or_insert_with(Instant::now).elapsed() > STUCK_MAX
+            if interrupt.is_set() && interrupted_since.get_or_insert_with(Instant::now).elapsed() > STUCK_MAX
             {
                 say!("sensor-agent: output is stuck: records that were read are not printed");
                 self.is_stuck = true;

@@ -1,6 +1,9 @@
-//! `check`: every event with the hook it got and why not a better one. Not the probing. It may call `kernel`.
+//! `check`: every event with the hook it got, why not a better one, what that cannot see, and the account of a trial
+//! run. Not the probing. It may call `kernel` and the account.
 
 use super::EXIT_TROUBLE;
+use crate::account::Row;
+use crate::kernel::limits::LimitStatus;
 use crate::kernel::{CheckReport, HookState, check};
 use anyhow::Context as _;
 use std::io::Write as _;
@@ -46,6 +49,40 @@ fn table(report: &CheckReport) -> String {
             text += &format!("; not better: {}", hook.why_not_better);
         }
         text.push('\n');
+    }
+    text + &limits(&report.limits) + &account(report)
+}
+
+/// What is not seen, each with the events it is true of.
+fn limits(limits: &[LimitStatus]) -> String {
+    let mut events: Vec<(&str, Vec<&str>)> = Vec::new();
+    for limit in limits {
+        match events.iter_mut().find(|(what, _)| *what == limit.what) {
+            Some((_, names)) => names.push(limit.event),
+            None => events.push((limit.what, vec![limit.event])),
+        }
+    }
+    let mut text = String::new();
+    for (what, names) in events {
+        text += &format!("cannot see: {}: {what}\n", names.join(", "));
+    }
+    text
+}
+
+/// What became of the records of the trial run.
+fn account(report: &CheckReport) -> String {
+    let Some(account) = &report.account else { return String::new() };
+    let mut text = String::new();
+    for row in account.rows() {
+        let Row { kind, seen, delivered, cached, .. } = row;
+        let lost = row.lost_total();
+        text += &format!(
+            "account {} seen={seen} delivered={delivered} cached={cached} lost={lost}\n",
+            kind.name()
+        );
+    }
+    for imbalance in &report.imbalances {
+        text += &format!("account wrong: {imbalance}\n");
     }
     text
 }

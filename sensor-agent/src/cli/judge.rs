@@ -1,7 +1,9 @@
 //! `judge`: what the host, or one command, does that its baseline does not allow. Not the judging. It may call the
 //! sibling modules, `pipeline` and the baseline crate.
 
-use super::capture::{Batch, Capture, Consumer, Ended, boot_now, command_scope, print_imbalances, print_totals};
+use super::capture::{
+    Batch, Capture, Consumer, Ended, boot_now, command_scope, print_imbalances, print_totals,
+};
 use super::live::{Wish, feed, pipeline, print_troubles};
 use super::who::{self, WhoArguments};
 use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
@@ -110,11 +112,15 @@ pub(super) fn command_trouble(ended: &Ended, pipeline: &Pipeline) -> bool {
 fn print_misattribution(ended: &Ended, pipeline: &Pipeline) -> bool {
     let evicted = pipeline.counters().get("processes_evicted").copied().unwrap_or(0);
     if evicted > 0 {
-        say!("sensor-agent: {evicted} processes were forgotten for want of room: their doings may have no name");
+        say!(
+            "sensor-agent: {evicted} processes were forgotten for want of room: their doings may have no name"
+        );
     }
     let unordered = ended.rounds_unordered;
     if unordered > 0 {
-        say!("sensor-agent: records came out of order {unordered} times: some may be put down to the wrong program");
+        say!(
+            "sensor-agent: records came out of order {unordered} times: some may be put down to the wrong program"
+        );
     }
     evicted > 0 || unordered > 0
 }

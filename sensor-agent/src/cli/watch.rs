@@ -85,7 +85,9 @@ impl Consumer for Watcher {
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
         feed(&mut self.pipeline, batch, &mut self.output);
         let now = boot_now();
-        for event in self.output.events.drain(..).filter(|event| self.selection.shows(event.event.body.kind())) {
+        for event in
+            self.output.events.drain(..).filter(|event| self.selection.shows(event.event.body.kind()))
+        {
             self.stage.push(event, now);
         }
         self.print_ready(now)

@@ -60,10 +60,7 @@ pub(super) fn parse(word: &str) -> Result<KindWord, String> {
 
 const FAMILIES: [(&str, &[Kind]); 4] = [
     ("process", &[Kind::EXEC, Kind::FORK, Kind::EXIT, Kind::PROCESS]),
-    (
-        "network",
-        &[Kind::CONNECT, Kind::CONNECT_RESULT, Kind::LISTEN, Kind::ACCEPT, Kind::SEND, Kind::SOCKET],
-    ),
+    ("network", &[Kind::CONNECT, Kind::CONNECT_RESULT, Kind::LISTEN, Kind::ACCEPT, Kind::SEND, Kind::SOCKET]),
     (
         "file",
         &[
@@ -114,7 +111,10 @@ mod tests {
             assert_eq!(is_in_family, kind != Kind::EXEC_MAP, "{}", kind.name());
         }
         let message = parse("files").unwrap_err();
-        assert!(message.contains("process, network, file, privilege") && message.contains("vm_write"), "{message}");
+        assert!(
+            message.contains("process, network, file, privilege") && message.contains("vm_write"),
+            "{message}"
+        );
     }
 
     #[test]

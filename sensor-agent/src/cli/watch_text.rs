@@ -66,9 +66,7 @@ fn describe(enriched: &EnrichedEvent) -> Option<(&'static str, String)> {
         Body::Mkdir(mkdir) => ("mkdir", name_text(mkdir, &mode_text(mkdir.value))),
         Body::Chmod(chmod) => ("chmod", name_text(chmod, &mode_text(chmod.value))),
         Body::Chown(chown) => ("chown", name_text(chown, &owner_text(chown))),
-        Body::Truncate(truncate) => {
-            ("truncate", name_text(truncate, &format!(" length={}", truncate.value)))
-        }
+        Body::Truncate(truncate) => ("truncate", name_text(truncate, &format!(" length={}", truncate.value))),
         Body::Setxattr(setxattr) => ("setxattr", name_text(setxattr, &format!(" {}", setxattr.text))),
         Body::Mount(mount) if mount.is_unmount() => ("unmount", name_text(mount, "")),
         Body::Mount(mount) => ("mount", name_text(mount, &mount_text(mount))),
@@ -88,8 +86,7 @@ fn describe(enriched: &EnrichedEvent) -> Option<(&'static str, String)> {
 }
 
 fn exec_text(exec: &Exec, gained: u64) -> String {
-    let script =
-        if exec.is_script() { format!(" script={}", exec.filename_absolute) } else { String::new() };
+    let script = if exec.is_script() { format!(" script={}", exec.filename_absolute) } else { String::new() };
     let gained = capabilities_text(" gained", gained);
     format!("argv=[{}]{script}{}{gained}", joined(&exec.argv), bracketed(&exec.exe))
 }
@@ -161,7 +158,11 @@ fn namespace_text(namespace: &Namespace) -> String {
 }
 
 fn set_text(label: &str, names: &[&str]) -> String {
-    if names.is_empty() { String::new() } else { format!("{label} {}", names.join(",")).trim_start().to_owned() }
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("{label} {}", names.join(",")).trim_start().to_owned()
+    }
 }
 
 fn capabilities_text(label: &str, bits: u64) -> String {
@@ -235,3 +236,6 @@ fn bracketed(path: &KernelPath) -> String {
 const ARGUMENT_CHARS_MAX: usize = 240;
 /// More capabilities than this are shown as one number. `--json` names them all.
 const CAPABILITIES_LISTED_MAX: u32 = 8;
+
+#[cfg(test)]
+mod tests;

@@ -168,10 +168,16 @@ mod tests {
 
     #[test]
     fn numbers_have_the_kernel_headers_names() {
-        assert_eq!(capabilities(1 << 21 | 1 << 7 | 1 << 40 | 1 << 63), ["setuid", "sys_admin", "checkpoint_restore", "cap_63"]);
+        assert_eq!(
+            capabilities(1 << 21 | 1 << 7 | 1 << 40 | 1 << 63),
+            ["setuid", "sys_admin", "checkpoint_restore", "cap_63"]
+        );
         assert_eq!(namespaces(0x1002_0000), ["mnt", "user"]);
         assert_eq!(mount_flags(4096 | 1), ["rdonly", "bind"]);
         assert_eq!((bpf_program_type(26), bpf_program_type(99)), ("tracing", "unknown"));
-        assert_eq!((ptrace_request(0), ptrace_request(0x4206), ptrace_request(7)), ("traceme", "seize", "other"));
+        assert_eq!(
+            (ptrace_request(0), ptrace_request(0x4206), ptrace_request(7)),
+            ("traceme", "seize", "other")
+        );
     }
 }

@@ -9,6 +9,7 @@ mod counters;
 mod error;
 mod fields;
 mod kinds;
+pub mod limits;
 mod load;
 mod pid_namespace;
 mod probes;

@@ -103,13 +103,13 @@ pub(super) fn rename<'a>(rename: &'a Rename, activity: &mut Activity<'a>) {
     activity.unmapped.rename_flags = Some(rename.rename_flags).filter(|flags| *flags != 0);
 }
 
-/// The new name is what was made; the old one is what it is a name of.
+/// The new name is what was made.
 pub(super) fn link<'a>(link: &'a Rename, activity: &mut Activity<'a>) {
     activity.classify(Class::File, 1, "Create");
-    activity.file = Some(file_object(&link.from, FILE_TYPE_UNKNOWN));
-    activity.file_result = Some(file_object(&link.to, FILE_TYPE_UNKNOWN));
+    activity.file = Some(file_object(&link.to, FILE_TYPE_UNKNOWN));
     two_names(link, activity);
-    activity.unmapped.details.link_flags = Some(link.rename_flags);
+    let details = &mut activity.unmapped.details;
+    (details.link_of, details.link_flags) = (Some(link.from.text.as_str()), Some(link.rename_flags));
 }
 
 fn two_names(rename: &Rename, activity: &mut Activity<'_>) {

@@ -42,7 +42,10 @@ pub(super) fn send<'a>(socket: &'a Socket, activity: &mut Activity<'a>) {
 pub(super) fn listen<'a>(socket: &'a Socket, activity: &mut Activity<'a>) {
     activity.classify(Class::Network, 7, "Listen");
     activity.status(status(socket.result));
-    activity.src_endpoint = Some(local(socket));
+    activity.src_endpoint = match socket.family {
+        Family::UNIX => of_path(socket),
+        _ => Some(of_address(socket.source, socket.source_port)),
+    };
     describe(socket, Direction::Inbound, activity);
 }
 
@@ -64,26 +67,22 @@ fn status(result: ConnectResult) -> Option<Status> {
 }
 
 fn peers<'a>(socket: &'a Socket, direction: Direction, activity: &mut Activity<'a>) {
-    let (near, far) = (local(socket), remote(socket));
-    let (source, destination) = if direction == Direction::Inbound { (far, near) } else { (near, far) };
-    (activity.src_endpoint, activity.dst_endpoint) = (Some(source), Some(destination));
+    let is_inbound = direction == Direction::Inbound;
+    if socket.family == Family::UNIX {
+        // One end has a name at most: of a connect the peer's, of an accept the socket's own. It is the server's.
+        activity.dst_endpoint = of_path(socket);
+    } else {
+        let near = of_address(socket.source, socket.source_port);
+        let far = of_address(socket.destination, socket.destination_port);
+        let (source, destination) = if is_inbound { (far, near) } else { (near, far) };
+        (activity.src_endpoint, activity.dst_endpoint) = (Some(source), Some(destination));
+    }
     describe(socket, direction, activity);
 }
 
-fn local(socket: &Socket) -> Endpoint<'_> {
-    if socket.family == Family::UNIX {
-        let is_own = socket.destination_port == 0 && !socket.path.text.is_empty();
-        return Endpoint { name: is_own.then_some(socket.path.text.as_str()), ..Endpoint::default() };
-    }
-    of_address(socket.source, socket.source_port)
-}
-
-fn remote(socket: &Socket) -> Endpoint<'_> {
-    if socket.family == Family::UNIX {
-        let name = Some(socket.path.text.as_str()).filter(|name| !name.is_empty());
-        return Endpoint { name, ..Endpoint::default() };
-    }
-    of_address(socket.destination, socket.destination_port)
+fn of_path(socket: &Socket) -> Option<Endpoint<'_>> {
+    let name = if socket.path.text.is_empty() { UNNAMED } else { &socket.path.text };
+    Some(Endpoint { name: Some(name), ..Endpoint::default() })
 }
 
 fn of_address(address: IpAddr, port: u16) -> Endpoint<'static> {
@@ -151,6 +150,8 @@ pub(crate) const fn type_name(socket_type: SocketType) -> Option<&'static str> {
     }
 }
 
+/// A unix socket that is bound to no name.
+const UNNAMED: &str = "(unnamed)";
 const ECONNREFUSED: i32 = 111;
 /// An activity that the class has no number for.
 const OTHER: u32 = 99;

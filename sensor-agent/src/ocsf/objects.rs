@@ -103,6 +103,8 @@ pub(super) struct Details<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) link_text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) link_of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mount_source: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mount_type: Option<&'a str>,

@@ -11,7 +11,12 @@ use std::borrow::Cow;
 
 impl Ocsf {
     /// A user id that changed is OCSF's "Set User ID"; for groups and capabilities it has no word.
-    pub(super) fn creds<'a>(&'a self, enriched: &'a EnrichedEvent, creds: &Creds, activity: &mut Activity<'a>) {
+    pub(super) fn creds<'a>(
+        &'a self,
+        enriched: &'a EnrichedEvent,
+        creds: &Creds,
+        activity: &mut Activity<'a>,
+    ) {
         let is_user_changed =
             creds.old.is_none_or(|old| (old.uid, old.euid) != (creds.new.uid, creds.new.euid));
         let is_group_changed =
@@ -33,16 +38,27 @@ impl Ocsf {
         details.capabilities_permitted = Some(capability_set(creds.caps.1));
     }
 
-    pub(super) fn ptrace<'a>(&'a self, enriched: &'a EnrichedEvent, target: &Target, activity: &mut Activity<'a>) {
+    pub(super) fn ptrace<'a>(
+        &'a self,
+        enriched: &'a EnrichedEvent,
+        target: &Target,
+        activity: &mut Activity<'a>,
+    ) {
         activity.classify(Class::Process, 4, "Inject");
         (activity.objects.injection_type_id, activity.objects.injection_type) =
             (Some(INJECTION_OTHER), Some("ptrace"));
         self.target(enriched, target, activity);
         let details = &mut activity.unmapped.details;
-        (details.request, details.intent) = (Some(target.request), Some(names::ptrace_request(target.request)));
+        (details.request, details.intent) =
+            (Some(target.request), Some(names::ptrace_request(target.request)));
     }
 
-    pub(super) fn vm_write<'a>(&'a self, enriched: &'a EnrichedEvent, target: &Target, activity: &mut Activity<'a>) {
+    pub(super) fn vm_write<'a>(
+        &'a self,
+        enriched: &'a EnrichedEvent,
+        target: &Target,
+        activity: &mut Activity<'a>,
+    ) {
         activity.classify(Class::Memory, 8, "Write");
         self.target(enriched, target, activity);
         activity.unmapped.details.areas = Some(target.request);

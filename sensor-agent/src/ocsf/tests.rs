@@ -1,10 +1,11 @@
-//! The lines as they are, against `snapshot.jsonl` next to this file. Not a schema check. It may call the pipeline
+//! The lines as they are, against `snapshot.jsonl` and `kinds.jsonl` next to this file. Not a schema check. It may call the pipeline
 //! and the record fixture. To accept a change, run with `SNAPSHOT=write` and read the difference.
 
 use super::*;
 use crate::event::BootNs;
 use crate::pipeline::{Output, Pipeline, PipelineConfig};
 use crate::record_fixture::Who;
+use crate::record_fixture::kinds::one_of_each;
 use proptest::prelude::*;
 use sensor_event::{FileFlags, PathFlags};
 
@@ -56,10 +57,20 @@ fn lines_are_those_of_the_snapshot() {
         tool.exit(0x300),
         shell.exit(9),
     ]);
+    check_snapshot("snapshot.jsonl", include_str!("snapshot.jsonl"), &actual);
+}
+
+#[test]
+fn every_kind_is_a_line_as_in_the_snapshot() {
+    let actual = lines(&one_of_each());
+    check_snapshot("kinds.jsonl", include_str!("kinds.jsonl"), &actual);
+}
+
+fn check_snapshot(name: &str, expected: &str, actual: &str) {
     if std::env::var_os("SNAPSHOT").is_some_and(|mode| mode == "write") {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/ocsf/snapshot.jsonl"), &actual).unwrap();
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ocsf/");
+        std::fs::write(folder.to_owned() + name, actual).unwrap();
     }
-    let expected = include_str!("snapshot.jsonl");
     for (line, (actual, expected)) in actual.lines().zip(expected.lines()).enumerate() {
         assert_eq!(actual, expected, "line {}", line + 1);
     }
@@ -79,9 +90,11 @@ proptest! {
     }
 
     #[test]
-    fn type_uid_follows_from_class_and_activity(kind in 0usize..4) {
+    fn type_uid_follows_from_class_and_activity(kind in 0usize..42) {
         let who = Who::new(20, 10);
-        let record = [who.exit(0), who.listen(1), who.unlink("/", "x", 0), who.exec("/x", &[])][kind].clone();
+        let mut records = vec![who.exit(0), who.listen(1), who.unlink("/", "x", 0), who.exec("/x", &[])];
+        records.extend(one_of_each());
+        let record = records.swap_remove(kind);
         let object: serde_json::Value = serde_json::from_str(&lines(&[record])).unwrap();
         let number = |key: &str| object[key].as_u64().unwrap();
         prop_assert_eq!(number("type_uid"), number("class_uid") * 100 + number("activity_id"));

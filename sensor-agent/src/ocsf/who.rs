@@ -49,7 +49,10 @@ pub(super) fn container(facts: &ProcessFacts) -> Option<Container<'_>> {
 
 pub(super) fn hashes(facts: &ProcessFacts) -> Vec<Fingerprint<'_>> {
     let found = facts.who.hash.as_ref().and_then(|hash| hash.as_deref().ok());
-    found.map(|value| Fingerprint { algorithm_id: SHA256_ID, algorithm: "SHA-256", value }).into_iter().collect()
+    found
+        .map(|value| Fingerprint { algorithm_id: SHA256_ID, algorithm: "SHA-256", value })
+        .into_iter()
+        .collect()
 }
 
 pub(super) fn unmapped(facts: &ProcessFacts) -> WhoUnmapped<'_> {

@@ -2,7 +2,6 @@
 //! the pipeline's public functions and the record fixture.
 
 use super::tests::{behaviours, feed, host, nginx};
-use super::*;
 use crate::record_fixture::Who;
 use crate::record_fixture::kinds::ids;
 use sensor_event::{FileFlags, Kind};
@@ -126,13 +125,21 @@ fn an_exec_tells_which_capabilities_it_gained() {
     let gained = |records: &[Vec<u8>]| feed(&mut host(), records).events.last().unwrap().capabilities_gained;
     let user = who.creds(ids(0), ids(33), 0xff, 0x3);
     assert_eq!(gained(&[user.clone(), who.exec_gaining("/bin/su", 0xf)]), Some(0xc), "after a change of ids");
-    assert_eq!(gained(&[user.clone(), who.fork(child), child.exec_gaining("/bin/su", 0x7)]), Some(0x4), "inherited");
+    assert_eq!(
+        gained(&[user.clone(), who.fork(child), child.exec_gaining("/bin/su", 0x7)]),
+        Some(0x4),
+        "inherited"
+    );
     assert_eq!(
         gained(&[who.exec_gaining("/bin/a", 0x1), who.exec_gaining("/bin/b", 0x3)]),
         Some(0x2),
         "after an exec"
     );
-    assert_eq!(gained(&[who.found("/usr/sbin/nginx"), who.exec_gaining("/bin/b", 0x7f)]), Some(0x40), "as scanned");
+    assert_eq!(
+        gained(&[who.found("/usr/sbin/nginx"), who.exec_gaining("/bin/b", 0x7f)]),
+        Some(0x40),
+        "as scanned"
+    );
     assert_eq!(gained(&[Who::new(30, 31).exec_gaining("/bin/b", 0x3)]), None, "nothing is known from before");
 }
 
@@ -141,11 +148,19 @@ fn changed_ids_and_namespaces_are_those_of_the_events_that_follow() {
     let who = nginx();
     let out = feed(
         &mut host(),
-        &[who.creds(ids(0), ids(33), 1, 1), who.unshare(0x2_0000, 4_026_532_000, 0), who.unshare(0x2_0000, 5, 1)],
+        &[
+            who.creds(ids(0), ids(33), 1, 1),
+            who.unshare(0x2_0000, 4_026_532_000, 0),
+            who.unshare(0x2_0000, 5, 1),
+        ],
     );
     let facts: Vec<_> = out.events.iter().map(|event| event.process.clone().unwrap()).collect();
     assert_eq!((facts[0].uid, facts[0].euid, facts[0].gid), (33, 33, 33));
-    assert_eq!((facts[1].mnt_ns, facts[2].mnt_ns), (4_026_532_000, 0), "the header is newer, what failed is nothing");
+    assert_eq!(
+        (facts[1].mnt_ns, facts[2].mnt_ns),
+        (4_026_532_000, 0),
+        "the header is newer, what failed is nothing"
+    );
 }
 
 #[test]
@@ -153,7 +168,8 @@ fn a_process_that_is_reached_into_is_named() {
     let (who, child) = (nginx(), Who::new(20, 10));
     let reach = |target| who.reach(Kind::PTRACE, target, 16, 0);
     let out = feed(&mut host(), &[who.fork(child), reach(child), reach(Who::new(77, 1))]);
-    let targets: Vec<_> = out.events[1..].iter().map(|event| event.target.as_ref().map(|facts| facts.pid)).collect();
+    let targets: Vec<_> =
+        out.events[1..].iter().map(|event| event.target.as_ref().map(|facts| facts.pid)).collect();
     assert_eq!(targets, [Some(20), None]);
 }
 
@@ -167,7 +183,10 @@ fn the_kernels_scan_is_the_word_on_what_proc_had_told() {
     );
     let facts: Vec<_> = out.events.iter().map(|event| event.process.clone().unwrap()).collect();
     assert_eq!((facts[0].start_time_ns, facts[0].argv.len()), (10_000_777, 1), "arguments stay");
-    assert_eq!((facts[1].exe.as_str(), facts[1].cgroup.as_str()), ("/usr/bin/new", "/system.slice/web.service"));
+    assert_eq!(
+        (facts[1].exe.as_str(), facts[1].cgroup.as_str()),
+        ("/usr/bin/new", "/system.slice/web.service")
+    );
     assert_eq!(facts[2].exe, "[kernel]");
     assert_eq!(pipeline.counters()["processes_unknown"], 0);
     let out = feed(&mut pipeline, &[Who::new(50, 10).listen(80)]);

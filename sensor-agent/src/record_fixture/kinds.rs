@@ -195,7 +195,8 @@ impl Who {
 
     /// A process that the start-up scan in the kernel found in `/system.slice/web.service`, with all capabilities.
     pub(crate) fn found(self, exe: &str) -> Vec<u8> {
-        let (path, cwd, cgroup) = (leaf_first(exe), leaf_first("/srv"), leaf_first("/system.slice/web.service"));
+        let (path, cwd, cgroup) =
+            (leaf_first(exe), leaf_first("/srv"), leaf_first("/system.slice/web.service"));
         let walked = |section: &[u8]| reference(section, PathFlags::default());
         let body = ExecBody {
             inode: if exe.is_empty() { 0 } else { inode(exe) },
@@ -217,4 +218,50 @@ impl Who {
         bytes[at..at + 8].copy_from_slice(&caps.to_ne_bytes());
         bytes
     }
+}
+
+/// What a process with two children does that the older tests' records do not show: every kind but those.
+pub(crate) fn one_of_each() -> Vec<Vec<u8>> {
+    let (who, child) = (Who::new(21, 20), Who::new(22, 21));
+    let name = |kind, path, value, texts| who.name(kind, path, value, texts, 0);
+    vec![
+        who.found("/usr/sbin/nginx"),
+        who.fork(child),
+        child.exec_gaining("/usr/bin/sudo", 0x3f | 1 << 21),
+        who.udp(Kind::CONNECT, 53, 0),
+        who.udp(Kind::SEND, 53, 0),
+        who.udp(Kind::SEND, 54, 1),
+        who.accept(80),
+        who.unix(Kind::CONNECT, "/run/docker.sock", 0),
+        who.unix(Kind::CONNECT, "@abstract", 111),
+        who.unix(Kind::LISTEN, "/run/x.sock", 0),
+        who.unix(Kind::ACCEPT, "/run/x.sock", 0),
+        who.packet_socket(0),
+        who.open("/etc/hosts", 0, sensor_event::FileFlags::default()),
+        who.failed_open("/etc/shadow", 13),
+        who.two_names(Kind::FILE_LINK, "/srv/a", "/srv/a", "/srv/h", 0x400),
+        who.two_names(Kind::FILE_RENAME, "/srv/a", "/srv/a", "/srv/b", 2),
+        name(Kind::FILE_SYMLINK, "/srv/s", 0, ["../target", ""]),
+        name(Kind::FILE_MKDIR, "/srv/d", 0o40_700, ["", ""]),
+        who.name(Kind::FILE_MKDIR, "/srv/d", 0o755, ["", ""], 17),
+        name(Kind::FILE_CHMOD, "/srv/a", 0o4755, ["", ""]),
+        name(Kind::FILE_CHOWN, "/srv/a", 33 | u64::from(u32::MAX) << 32, ["", ""]),
+        name(Kind::FILE_TRUNCATE, "/srv/a", 5, ["", ""]),
+        name(Kind::FILE_SETXATTR, "/srv/a", 0, ["user.x", ""]),
+        name(Kind::MOUNT, "/mnt", 4096 | 1, ["/dev/vda1", "ext4"]),
+        name(Kind::MOUNT, "/mnt", NameBody::UNMOUNT, ["", ""]),
+        who.mapped(Kind::EXEC_MAP, "/usr/lib/x.so", 5),
+        who.mapped(Kind::MEMFD, "/memfd:x", 1),
+        who.creds(ids(0), ids(33), 0xff, 0x3),
+        who.creds(ids(33), Ids { egid: 7, ..ids(33) }, 0x3, 0x3),
+        who.creds(ids(33), ids(33), 0x3, 0x7),
+        who.reach(Kind::PTRACE, child, 16, 0),
+        who.reach(Kind::PTRACE, Who::new(77, 1), 0x4206, 1),
+        who.reach(Kind::VM_WRITE, child, 2, 0),
+        who.module("dummy"),
+        who.bpf("probe", 0),
+        who.bpf("refused", 22),
+        who.unshare(0x4002_0000, 4_026_532_000, 0),
+        child.exit(9),
+    ]
 }

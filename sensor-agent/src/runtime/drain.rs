@@ -8,17 +8,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::Receiver;
 use nix::time::{ClockId, clock_gettime};
 use sensor_baseline::Verdict;
-use sensor_event::{Kind, LossReason};
 
+use super::accounting::{self, Losses};
 use super::baseline_keeper::Handover;
 use super::vitals::{DrainReport, DrainReports};
 use crate::enrich::rescan::Rescanner;
+use crate::account::Account;
 use crate::event::BootNs;
 use crate::finding::Finding;
-use crate::kernel::{Counters, HookState, Kernel, KernelError, boot_to_unix_offset_ns};
+use crate::kernel::{HookState, Kernel, KernelError, boot_to_unix_offset_ns};
 use crate::learned_store::LearnedSender;
 use crate::pipeline::{Output, Pipeline};
-use crate::spool::{Gap, SpoolSender};
+use crate::spool::SpoolSender;
 use crate::who::Stage;
 use crate::wire;
 
@@ -47,8 +48,8 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// Runs until the agent is to end, and then until the rings are empty, or [`ENDING_ROUNDS_MAX`] rounds on a host
-    /// that fills them as fast.
+    /// Runs until the agent is to end; then detaches the programs and goes on until the rings are empty, at most
+    /// [`ENDING_ROUNDS_MAX`] rounds.
     ///
     /// # Errors
     /// When the rings cannot be read any more.
@@ -58,6 +59,10 @@ impl Drain {
         let mut ending_rounds = 0;
         loop {
             let is_ending = self.is_ending.load(Ordering::Relaxed);
+            if is_ending {
+                // Nothing more is seen; what was is in the rings.
+                self.kernel.detach();
+            }
             for handover in self.baselines.try_iter() {
                 self.pipeline.set_baseline(Some(handover.baseline));
                 let _nobody_waits = handover.in_force.try_send(());
@@ -80,9 +85,10 @@ impl Drain {
                 self.account(&mut accounting, drained.order_given_up_count)?;
             }
             ending_rounds += u32::from(is_ending);
-            if is_ending && (drained.is_empty || ending_rounds >= ENDING_ROUNDS_MAX) {
+            let is_done = drained.is_empty && is_ending && self.kernel.counters()?.is_settled();
+            if is_done || ending_rounds >= ENDING_ROUNDS_MAX {
                 self.pass_on_rest();
-                return Ok(());
+                return self.log_final_account();
             }
         }
     }
@@ -114,26 +120,18 @@ impl Drain {
     }
 
     /// Publishes the counters and declares what was lost since the last time.
-    fn account(&mut self, accounting: &mut Accounting, order_given_up_count: u64) -> Result<(), KernelError> {
+    fn account(&self, accounting: &mut Accounting, rounds_unordered: u64) -> Result<(), KernelError> {
         let kernel = self.kernel.counters()?;
-        self.rescanner.note_lost(kernel.process_records_lost());
-        let now_ns = unix_ns();
+        let account = Account::of(&kernel, self.pipeline.delivered());
         let pipeline = self.pipeline.counters();
-        let undecodable = pipeline.get("records_undecodable").copied().unwrap_or(0);
-        for gap in accounting.losses_since(&kernel, undecodable, now_ns) {
+        let evicted = pipeline.get("processes_evicted").copied().unwrap_or(0);
+        for gap in accounting.losses.gaps(&account, evicted, unix_ns()) {
+            tracing::warn!(kind = gap.kind, reason = gap.reason, count = gap.count, "lost");
             self.spool.report_loss(gap);
         }
-        let mut report = DrainReport::default();
-        for kind in Kind::ALL {
-            let name = kind.name();
-            report.counters.insert(format!("records_seen{{kind={name}}}"), kernel.seen(kind));
-            report.counters.insert(format!("records_submitted{{kind={name}}}"), kernel.submitted(kind));
-            for reason in LossReason::ALL {
-                let counter = format!("records_lost{{kind={name},reason={}}}", reason.name());
-                report.counters.insert(counter, kernel.lost(kind, reason));
-            }
-        }
-        report.counters.insert("records_order_given_up".to_owned(), order_given_up_count);
+        let mut report =
+            DrainReport { counters: accounting::counters(&account, &kernel), degraded: Vec::new() };
+        report.counters.insert("rounds_unordered".to_owned(), rounds_unordered);
         let counted = pipeline.into_iter().chain(self.stage.counters());
         report.counters.extend(counted.map(|(name, value)| (name.to_owned(), value)));
         report.degraded.extend(self.kernel.hooks().iter().filter_map(|hook| match &hook.state {
@@ -141,52 +139,32 @@ impl Drain {
             HookState::Failed(reason) => Some(format!("{}: {}: {reason}", hook.event, hook.hook)),
         }));
         self.reports.publish(report);
+        accounting.looked_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// With the programs detached and the rings empty, everything that was seen is delivered, cached or lost.
+    fn log_final_account(&self) -> Result<(), KernelError> {
+        let account = Account::of(&self.kernel.counters()?, self.pipeline.delivered());
+        let json = serde_json::to_string(&account).expect("numbers and maps with text keys are JSON");
+        tracing::info!("account {json}");
+        for imbalance in account.check().err().unwrap_or_default() {
+            tracing::error!("the account of {imbalance}");
+        }
         Ok(())
     }
 }
 
-/// What had been lost when it was last looked at.
+/// When the account was last looked at, and what it said.
 #[derive(Default)]
 struct Accounting {
     looked_at: Option<Instant>,
-    looked_at_unix_ns: u64,
-    lost: Vec<(Kind, LossReason, u64)>,
-    undecodable: u64,
+    losses: Losses,
 }
 
 impl Accounting {
     fn is_due(&self) -> bool {
         self.looked_at.is_none_or(|at| at.elapsed() >= ACCOUNT_INTERVAL)
-    }
-
-    /// Gaps for what the counters grew by. The kernel does not say when a record was lost, so a gap spans the whole
-    /// time since the last look.
-    fn losses_since(&mut self, kernel: &Counters, undecodable: u64, now_ns: u64) -> Vec<Gap> {
-        let from_ns = if self.looked_at.is_some() { self.looked_at_unix_ns } else { now_ns };
-        let gap = |kind: &str, reason: &str, count: u64| Gap {
-            from_ns,
-            to_ns: now_ns,
-            kind: kind.to_owned(),
-            count,
-            reason: reason.to_owned(),
-        };
-        let lost: Vec<_> = kernel.losses().collect();
-        let known = |kind: Kind, reason: LossReason| {
-            self.lost.iter().find(|(k, r, _)| (*k, *r) == (kind, reason)).map_or(0, |(_, _, count)| *count)
-        };
-        let mut gaps: Vec<Gap> = lost
-            .iter()
-            .map(|&(kind, reason, count)| {
-                gap(kind.name(), reason.name(), count.saturating_sub(known(kind, reason)))
-            })
-            .collect();
-        gaps.push(gap("record", "undecodable", undecodable.saturating_sub(self.undecodable)));
-        gaps.retain(|gap| gap.count > 0);
-        self.lost = lost;
-        self.undecodable = undecodable;
-        self.looked_at = Some(Instant::now());
-        self.looked_at_unix_ns = now_ns;
-        gaps
     }
 }
 

@@ -8,6 +8,7 @@
 //! learned        queue → learned.db, reads
 //! ```
 
+mod accounting;
 pub mod baseline_keeper;
 mod drain;
 pub mod vitals;
