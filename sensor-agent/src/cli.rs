@@ -14,6 +14,7 @@ mod capture;
 mod check;
 mod duration;
 mod finding_text;
+mod finding_who;
 mod judge;
 mod learn;
 mod live;

@@ -76,6 +76,12 @@ impl ProcessFacts {
             .or_else(|| place.container.as_ref().map(|_| "container"))
     }
 
+    /// Why its program has no hash, when one was wanted.
+    #[must_use]
+    pub fn hash_missing(&self) -> Option<&'static str> {
+        self.who.hash.as_ref().and_then(|hash| hash.as_ref().err()).map(|missing| missing.name())
+    }
+
     /// The host's name of what the process calls `path`, when that is another: it is in a container whose files are
     /// known, and not in the host's mount namespace.
     #[must_use]

@@ -1,6 +1,8 @@
 //! Between the agent's types and `sensor.v1`: the only place that knows both. Not a connection. It may call the proto
 //! and baseline crates.
 
+mod who;
+
 use prost::Message as _;
 use sensor_baseline::{Action, Behaviour, Severity};
 use sensor_proto::v1;
@@ -162,6 +164,7 @@ fn process_message(process: &ProcessFacts) -> v1::Process {
         euid: process.euid,
         comm: process.comm.clone(),
         cgroup: process.cgroup.clone(),
+        who: Some(who::who_message(process)),
     }
 }
 
@@ -197,6 +200,9 @@ fn shorten_process(process: &mut v1::Process, bytes_max: usize) {
     }
     cut(&mut process.cwd, bytes_max);
     cut(&mut process.exe, bytes_max);
+    if let Some(who) = &mut process.who {
+        who::shorten_who(who, bytes_max);
+    }
 }
 
 fn cut(text: &mut String, bytes_max: usize) {

@@ -36,6 +36,109 @@ pub struct Process {
     pub comm: ::prost::alloc::string::String,
     #[prost(string, tag = "9")]
     pub cgroup: ::prost::alloc::string::String,
+    /// Absent from agents that do not tell.
+    #[prost(message, optional, tag = "10")]
+    pub who: ::core::option::Option<Who>,
+}
+/// Who a process is, beyond what its header says: its groups and login by the kernel, the place of its control group, and what
+/// the agent looked up on the host. A text that is empty is not known.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Who {
+    #[prost(uint32, tag = "1")]
+    pub gid: u32,
+    #[prost(uint32, tag = "2")]
+    pub egid: u32,
+    /// Audit login user.
+    #[prost(uint32, optional, tag = "3")]
+    pub login_uid: ::core::option::Option<u32>,
+    /// Audit session.
+    #[prost(uint32, optional, tag = "4")]
+    pub audit_session: ::core::option::Option<u32>,
+    /// Names of uid, euid, gid, egid and of whoever logged in, as the host has them.
+    #[prost(string, tag = "5")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub euser: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub egroup: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub login_user: ::prost::alloc::string::String,
+    /// Login session as logind numbers it.
+    #[prost(string, tag = "10")]
+    pub session: ::prost::alloc::string::String,
+    /// systemd units: the system's, and that of a user's own manager.
+    #[prost(string, tag = "11")]
+    pub unit: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub user_unit: ::prost::alloc::string::String,
+    /// The timer of that unit.
+    #[prost(string, tag = "13")]
+    pub timer: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "14")]
+    pub origin: ::core::option::Option<Origin>,
+    #[prost(message, optional, tag = "15")]
+    pub container: ::core::option::Option<Container>,
+    /// Why nothing more is known of the container.
+    #[prost(string, tag = "16")]
+    pub container_missing: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "17")]
+    pub pod: ::core::option::Option<Pod>,
+    /// The host's name of the executable, where a container calls it otherwise.
+    #[prost(string, tag = "18")]
+    pub exe_on_host: ::prost::alloc::string::String,
+    /// 64 hex digits.
+    #[prost(string, tag = "19")]
+    pub sha256: ::prost::alloc::string::String,
+    /// Why there is no sha256.
+    #[prost(string, tag = "20")]
+    pub sha256_missing: ::prost::alloc::string::String,
+}
+/// Where a process comes from.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Origin {
+    /// "cron", "timer", "login" or "container".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// The ancestor that says so; absent when the control group does.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    #[prost(uint64, tag = "3")]
+    pub start_time_ns: u64,
+    #[prost(string, tag = "4")]
+    pub exe: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Container {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub image: ::prost::alloc::string::String,
+    /// Digest or id of the image.
+    #[prost(string, tag = "4")]
+    pub image_id: ::prost::alloc::string::String,
+    /// "containerd", "docker", "cri-o" or "podman".
+    #[prost(string, tag = "5")]
+    pub runtime: ::prost::alloc::string::String,
+    /// containerd's namespace.
+    #[prost(string, tag = "6")]
+    pub namespace: ::prost::alloc::string::String,
+}
+/// A Kubernetes pod.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pod {
+    #[prost(string, tag = "1")]
+    pub uid: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub namespace: ::prost::alloc::string::String,
+    /// "guaranteed", "burstable" or "besteffort".
+    #[prost(string, tag = "4")]
+    pub qos: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FloorRule {

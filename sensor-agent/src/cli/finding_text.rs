@@ -1,6 +1,7 @@
 //! A finding as a block for people and as a JSON object. Not its wire form. It may call `finding` and the baseline
 //! crate's types. The JSON has the fields of the collector's, and `count`.
 
+use super::finding_who::{self, WhoObject};
 use super::watch_text::{joined, time_text};
 use crate::finding::{Finding, ProcessFacts, Reason};
 use sensor_baseline::ATTACK_VERSION;
@@ -55,6 +56,9 @@ pub(super) fn block(finding: &Finding, count: u64) -> String {
     line("process", &process_text(&finding.process));
     for (index, ancestor) in finding.ancestors.iter().enumerate() {
         line(if index == 0 { "parent" } else { "" }, &process_text(ancestor));
+    }
+    for (name, value) in finding_who::lines(&finding.process) {
+        line(name, &value);
     }
     line("workload", &behaviour.workload.0);
     line("subject", &behaviour.subject.0);
@@ -135,6 +139,7 @@ struct ProcessObject<'a> {
     euid: u32,
     comm: &'a str,
     cgroup: &'a str,
+    who: WhoObject<'a>,
 }
 
 impl<'a> From<&'a ProcessFacts> for ProcessObject<'a> {
@@ -149,6 +154,7 @@ impl<'a> From<&'a ProcessFacts> for ProcessObject<'a> {
             euid: facts.euid,
             comm: &facts.comm,
             cgroup: &facts.cgroup,
+            who: WhoObject::from(facts),
         }
     }
 }

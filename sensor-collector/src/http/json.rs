@@ -1,5 +1,7 @@
 //! The JSON shapes of the API, as `docs/http-api.md` shows them. It reads no store and decides nothing.
 
+mod who;
+
 use std::collections::BTreeMap;
 
 use prost::Message;
@@ -11,6 +13,7 @@ use crate::http::finding_id::FindingId;
 use crate::identity::secret::hex;
 use crate::store::findings::StoredFinding;
 use crate::store::gaps::StoredGap;
+use who::WhoJson;
 
 /// One finding.
 #[derive(Serialize)]
@@ -50,6 +53,8 @@ struct ProcessJson {
     euid: u32,
     comm: String,
     cgroup: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    who: Option<WhoJson>,
 }
 
 #[derive(Serialize)]
@@ -136,6 +141,7 @@ impl From<v1::Process> for ProcessJson {
             euid: process.euid,
             comm: process.comm,
             cgroup: process.cgroup,
+            who: process.who.map(WhoJson::from),
         }
     }
 }

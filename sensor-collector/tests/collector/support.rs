@@ -336,6 +336,7 @@ pub(crate) fn finding(seq: u64, behaviour: v1::Behaviour, reason: v1::Reason) ->
         euid: 33,
         comm: "curl".to_owned(),
         cgroup: "/system.slice/nginx.service".to_owned(),
+        who: None,
     };
     let finding = v1::Finding {
         time_unix_ns: 1_800_000_000_123_456_789,
