@@ -343,3 +343,7 @@ const HASH_AGE_NS: u64 = 60_000_000_000;
 const NAMES_AGE_NS: u64 = 5_000_000_000;
 /// How old names may be for a number that has none.
 const NAMES_UNKNOWN_AGE_NS: u64 = 1_000_000_000;
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;

@@ -18,7 +18,12 @@ impl Host {
         Self(root)
     }
 
-    fn find(&self, runtime: Option<Runtime>, namespace: Option<&str>, id: &str) -> Result<Container, Missing> {
+    fn find(
+        &self,
+        runtime: Option<Runtime>,
+        namespace: Option<&str>,
+        id: &str,
+    ) -> Result<Container, Missing> {
         let roots = Roots { host: self.0.path().to_owned(), containerd: Vec::new() };
         let namespace = namespace.map(str::to_owned);
         Containers::new(roots).find(&ContainerRef { runtime, namespace, id: id.to_owned() })
@@ -46,12 +51,18 @@ fn docker_keeps_a_container_in_its_config() {
     let host = Host::new(&DOCKER);
     let found = host.find(Some(Runtime::Docker), None, ID).unwrap();
     assert_eq!(found.name.as_deref(), Some("web"));
-    assert_eq!((found.image.as_deref(), found.image_id.as_deref()), (Some("nginx:1.27"), Some("sha256:aa11")));
+    assert_eq!(
+        (found.image.as_deref(), found.image_id.as_deref()),
+        (Some("nginx:1.27"), Some("sha256:aa11"))
+    );
     assert_eq!(found.runtime, "docker");
     let merged = host.path("var/lib/docker/overlay2/cafe01/merged");
     assert_eq!(found.files.on_host("/usr/sbin/nginx"), Some(format!("{merged}/usr/sbin/nginx")));
     assert_eq!(found.files.on_host("/usr/share/nginx/html/a"), Some("/srv/www/a".to_owned()));
-    assert_eq!(found.files.on_host("/usr/share/nginx/htmlx"), Some(format!("{merged}/usr/share/nginx/htmlx")));
+    assert_eq!(
+        found.files.on_host("/usr/share/nginx/htmlx"),
+        Some(format!("{merged}/usr/share/nginx/htmlx"))
+    );
 }
 
 #[test]
@@ -82,7 +93,10 @@ const CRIO: [(&str, &str); 2] = [
 fn crio_keeps_a_container_in_the_storage_library_and_its_spec() {
     let found = Host::new(&CRIO).find(Some(Runtime::CriO), None, ID).unwrap();
     assert_eq!((found.runtime, found.name.as_deref()), ("cri-o", Some("app")));
-    assert_eq!((found.image.as_deref(), found.image_id.as_deref()), (Some("quay.io/shop/app:3"), Some("bb22")));
+    assert_eq!(
+        (found.image.as_deref(), found.image_id.as_deref()),
+        (Some("quay.io/shop/app:3"), Some("bb22"))
+    );
     let pod = (found.pod_name.as_deref(), found.pod_namespace.as_deref(), found.pod_uid.as_deref());
     assert_eq!(pod, (Some("web-1"), Some("shop"), Some("7c1f8a52-11d4-4f0e-9a39-5d6b2d3c4e5f")));
     let merged = "/var/lib/containers/storage/overlay/l1/merged";
@@ -121,7 +135,10 @@ fn containerd_keeps_a_bundle_in_its_state_folder() {
         let found = host.find(runtime, namespace, ID).unwrap();
         assert_eq!((found.name.as_deref(), found.namespace.as_deref()), (Some("app"), Some("k8s.io")));
         assert_eq!(found.image.as_deref(), Some("docker.io/library/app:1"));
-        assert_eq!((found.pod_name.as_deref(), found.pod_namespace.as_deref()), (Some("web-1"), Some("shop")));
+        assert_eq!(
+            (found.pod_name.as_deref(), found.pod_namespace.as_deref()),
+            (Some("web-1"), Some("shop"))
+        );
         let bundle = host.path("run/containerd/io.containerd.runtime.v2.task/k8s.io/ID");
         assert_eq!(found.files.on_host("/bin/app"), Some(format!("{bundle}/rootfs/bin/app")));
         assert_eq!(found.files.on_host("/etc/hosts").as_deref(), Some("/var/lib/kubelet/pods/p/etc-hosts"));
@@ -130,10 +147,7 @@ fn containerd_keeps_a_bundle_in_its_state_folder() {
 
 #[test]
 fn what_is_not_there_or_makes_no_sense_is_missing() {
-    let host = Host::new(&[
-        ("var/lib/docker/containers/ID/config.v2.json", "{"),
-        ("secret", "{}"),
-    ]);
+    let host = Host::new(&[("var/lib/docker/containers/ID/config.v2.json", "{"), ("secret", "{}")]);
     assert_eq!(host.find(Some(Runtime::Docker), None, ID), Err(Missing::Unreadable));
     assert_eq!(host.find(Some(Runtime::Podman), None, ID), Err(Missing::NotFound));
     assert_eq!(host.find(Some(Runtime::Containerd), Some("default"), "web"), Err(Missing::NotFound));
