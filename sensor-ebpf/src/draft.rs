@@ -159,6 +159,18 @@ impl Draft {
         self.advance(read)
     }
 
+    /// Appends a kernel string without its NUL and returns its length; nothing where there is none.
+    #[inline(always)]
+    pub fn append_text(self, source: Address, max: u32) -> u16 {
+        match self.append_kernel_string(source, max) {
+            Ok(len) => {
+                self.shorten(1);
+                (len - 1) as u16
+            }
+            Err(_) => 0,
+        }
+    }
+
     /// As [`Self::append_kernel_string`], from the memory of the current process.
     #[inline(always)]
     pub fn append_user_string(self, source: u64, max: u32) -> Result<u64, LossReason> {

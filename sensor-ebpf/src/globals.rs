@@ -57,6 +57,10 @@ pub static BPRM_SECUREEXEC_BIT: Global<u32> = Global::new(Field::ABSENT);
 #[unsafe(no_mangle)]
 pub static INODE_BYTES: Global<u32> = Global::new(0);
 
+/// Bit of the bit field `task_struct.in_execve`, counted likewise.
+#[unsafe(no_mangle)]
+pub static TASK_IN_EXECVE_BIT: Global<u32> = Global::new(Field::ABSENT);
+
 /// Bytes of unread records in a ring at which its reader is woken.
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: Global<u64> = Global::new(0);

@@ -5,12 +5,19 @@
 //! A function that the compiler merged into its callers is never seen to return, so the programs attach to functions
 //! that are called from other files or through pointers, as far as there are such.
 
+mod attributes;
+mod mappings;
+mod mounts;
 mod names;
 mod open;
 mod pending;
+mod privilege;
+mod sockets;
 
+use crate::globals::TASK_IN_EXECVE_BIT;
 use crate::read::{Address, read};
 use aya_ebpf::{EbpfContext, Global};
+use sensor_event::Field;
 
 /// Errors that a pointer can carry: `MAX_ERRNO` of `include/linux/err.h`.
 const ERRNO_MAX: i64 = 4095;
@@ -43,4 +50,15 @@ fn errno(returned: u64) -> i32 {
 fn pointer_errno(returned: u64) -> Option<i32> {
     let returned = returned.cast_signed();
     if (-ERRNO_MAX..0).contains(&returned) { Some(-(returned as i32)) } else { None }
+}
+
+/// Whether the current task is inside an exec, whose record shows what it maps and what it grants: `in_execve`.
+#[inline(always)]
+fn is_in_exec() -> bool {
+    let bit = TASK_IN_EXECVE_BIT.load();
+    if bit == Field::ABSENT {
+        return false;
+    }
+    let byte = Address::current_task().0.wrapping_add(u64::from(bit / 8));
+    read::<u8>(byte).is_ok_and(|byte| byte >> (bit % 8) & 1 == 1)
 }

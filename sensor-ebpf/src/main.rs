@@ -13,6 +13,8 @@ mod emit;
 mod files;
 mod globals;
 mod header;
+mod io_uring;
+mod lsm;
 mod maps;
 mod names;
 mod namespaces;

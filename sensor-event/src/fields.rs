@@ -82,6 +82,17 @@ macro_rules! for_each_kernel_field {
             FS_ROOT_DENTRY: Required ["fs_struct.root.dentry"];
             FILE_PATH_MNT: Required ["file.f_path.mnt"];
             FILE_PATH_DENTRY: Required ["file.f_path.dentry"];
+            FILE_PATH: Required ["file.f_path"];
+            PATH_MNT: Required ["path.mnt"];
+            PATH_DENTRY: Required ["path.dentry"];
+            // Of what the functions of the better tier are given.
+            OPEN_HOW_FLAGS: Optional ["open_flags.open_flag"];
+            FILENAME_NAME: Optional ["filename.name"];
+            RENAME_DATA_OLD: Optional ["renamedata.old_dentry"];
+            INODE_UID: Optional ["inode.i_uid"];
+            INODE_GID: Optional ["inode.i_gid"];
+            VMA_FILE: Optional ["vm_area_struct.vm_file"];
+            VMA_FLAGS: Optional ["vm_area_struct.vm_flags"];
             FILE_INODE: Required ["file.f_inode"];
             DENTRY_PARENT: Required ["dentry.d_parent"];
             DENTRY_NAME: Required ["dentry.d_name.name"];
@@ -170,6 +181,15 @@ macro_rules! for_each_kernel_field {
             BPF_PROG_AUX: Optional ["bpf_prog.aux"];
             BPF_AUX_ID: Optional ["bpf_prog_aux.id"];
             BPF_AUX_NAME: Optional ["bpf_prog_aux.name"];
+            FILE_FLAGS: Required ["file.f_flags"];
+            // A request of io_uring, and what it holds by operation, from its start: absent before 5.19.
+            IO_REQUEST_OPCODE: Optional ["io_kiocb.opcode"];
+            IO_REQUEST_FILE: Optional ["io_kiocb.file"];
+            IO_CQE_RESULT: Optional ["io_uring_cqe.res"];
+            IO_OPEN_SLOT: Optional ["io_open.file_slot"];
+            IO_ACCEPT_SLOT: Optional ["io_accept.file_slot"];
+            IO_SOCKET_SLOT: Optional ["io_socket.file_slot"];
+            IO_SOCKET_PROTOCOL: Optional ["io_socket.protocol"];
             // Absent in a kernel without modules.
             MODULE_NAME: Optional ["module.name"];
             MODULE_TAINTS: Optional ["module.taints"];

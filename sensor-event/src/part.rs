@@ -19,6 +19,11 @@ impl Part {
     pub const ACCEPT_UNIX: Self = Self(35);
     /// [`Kind::SEND`] to the peer a socket is connected to. The kind's own part is a datagram with an address.
     pub const SEND_CONNECTED: Self = Self(36);
+    /// [`Kind::MOUNT`] by `move_mount()`, of what `fsmount()` or `open_tree()` made.
+    pub const MOUNT_MOVED: Self = Self(37);
+
+    /// [`Kind::FILE_OPEN`] by a request of io_uring.
+    pub const FILE_OPEN_RING: Self = Self(38);
 
     /// Above every part's number.
     pub const LEN: usize = 40;
@@ -37,6 +42,8 @@ impl Part {
             Self::LISTEN_UNIX => Kind::LISTEN,
             Self::ACCEPT_UNIX => Kind::ACCEPT,
             Self::SEND_CONNECTED => Kind::SEND,
+            Self::FILE_OPEN_RING => Kind::FILE_OPEN,
+            Self::MOUNT_MOVED => Kind::MOUNT,
             Self(kind) => Kind(kind),
         }
     }
@@ -50,6 +57,8 @@ impl Part {
             Self::LISTEN_UNIX => "listen (unix)",
             Self::ACCEPT_UNIX => "accept (unix)",
             Self::SEND_CONNECTED => "send (connected)",
+            Self::FILE_OPEN_RING => "file_open (io_uring)",
+            Self::MOUNT_MOVED => "mount (moved)",
             Self(kind) => Kind(kind).name(),
         }
     }

@@ -166,9 +166,8 @@ impl SyscallClass {
                 const { &[Part::of(Kind::FILE_TRUNCATE)] }
             }
             Self::SETXATTR | Self::FSETXATTR | Self::SETXATTRAT => const { &[Part::of(Kind::FILE_SETXATTR)] },
-            Self::MOUNT | Self::UMOUNT | Self::UMOUNT2 | Self::MOVE_MOUNT => {
-                const { &[Part::of(Kind::MOUNT)] }
-            }
+            Self::MOUNT | Self::UMOUNT | Self::UMOUNT2 => const { &[Part::of(Kind::MOUNT)] },
+            Self::MOVE_MOUNT => const { &[Part::MOUNT_MOVED] },
             Self::RENAME | Self::RENAMEAT | Self::RENAMEAT2 => const { &[Part::of(Kind::FILE_RENAME)] },
             Self::LINK | Self::LINKAT => const { &[Part::of(Kind::FILE_LINK)] },
             Self::MMAP | Self::OLD_MMAP => const { &[Part::of(Kind::EXEC_MAP)] },

@@ -46,6 +46,9 @@ fn argument_index(btf: &Btf, argument: &Argument) -> u32 {
         }
         Parameter::Named(name) => parameters.iter().position(|parameter| parameter.name == name),
         Parameter::Return => Some(parameters.len()),
+        Parameter::ReturnsPointer => {
+            btf.function_result(argument.function).filter(|result| result.pointers > 0).map(|_| 1)
+        }
     });
     index.and_then(|index| u32::try_from(index.checked_sub(internal)?).ok()).unwrap_or(Argument::ABSENT)
 }
@@ -62,6 +65,11 @@ pub(super) fn exit_has_group_dead(btf: &Btf) -> bool {
 /// Bit of `linux_binprm.secureexec`, a bit field; [`Field::ABSENT`] when there is none.
 pub(super) fn secureexec_bit(btf: &Btf) -> u32 {
     btf.member_bits("linux_binprm.secureexec").unwrap_or(Field::ABSENT)
+}
+
+/// Bit of `task_struct.in_execve`, a bit field; [`Field::ABSENT`] when there is none.
+pub(super) fn in_execve_bit(btf: &Btf) -> u32 {
+    btf.member_bits("task_struct.in_execve").unwrap_or(Field::ABSENT)
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
     let fields = fields::resolve(btf, &kernel_release())?;
     let has_group_dead = u32::from(fields::exit_has_group_dead(btf));
     let secureexec_bit = fields::secureexec_bit(btf);
+    let in_execve_bit = fields::in_execve_bit(btf);
     let inode_bytes = btf.struct_size("inode").unwrap_or(0);
     let wake_bytes = u64::from(options.lifecycle_ring_bytes.min(options.activity_ring_bytes)) / WAKE_DIVISOR;
     let cpus = aya::util::nr_cpus()
@@ -62,6 +63,7 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
         .btf(Some(aya_btf))
         .override_global("EXIT_HAS_GROUP_DEAD", &has_group_dead, true)
         .override_global("BPRM_SECUREEXEC_BIT", &secureexec_bit, true)
+        .override_global("TASK_IN_EXECVE_BIT", &in_execve_bit, true)
         .override_global("INODE_BYTES", &inode_bytes, true)
         .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("AYA_LOG_LEVEL", &log_level, true)

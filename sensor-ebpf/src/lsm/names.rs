@@ -174,7 +174,9 @@ pub fn lsm_link(ctx: FExitContext) -> i32 {
 #[fexit(function = "security_path_rename")]
 pub fn lsm_rename_begin(ctx: FExitContext) -> i32 {
     let old = pointer(&ctx, &at::PATH_RENAME_OLD);
-    let Some(pending) = begin(Kind::FILE_RENAME, pointer(&ctx, &at::PATH_RENAME_OLD_PATH), old) else { return 0 };
+    let Some(pending) = begin(Kind::FILE_RENAME, pointer(&ctx, &at::PATH_RENAME_OLD_PATH), old) else {
+        return 0;
+    };
     let path = pointer(&ctx, &at::PATH_RENAME_NEW_PATH);
     pending.new_directory = path.follow(&at::PATH_DENTRY).unwrap_or(Address(0)).0;
     pending.take_new_name(pointer(&ctx, &at::PATH_RENAME_NEW));

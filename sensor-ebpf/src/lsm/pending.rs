@@ -99,6 +99,12 @@ impl Pending {
         copy_name(&mut self.new_name, dentry);
     }
 
+    /// Takes a kernel string that is the second text of the record, in the place of a new name.
+    #[inline(always)]
+    pub fn take_second_text(&mut self, text: Address) {
+        copy_string(&mut self.new_name, text);
+    }
+
     /// Takes what a dentry is a name of, if that is there.
     #[inline(always)]
     pub fn take_inode(&mut self, dentry: Address) {
@@ -114,10 +120,15 @@ impl Pending {
 #[inline(always)]
 fn copy_name(name: &mut [u8; NAME_BYTES], dentry: Address) {
     if let Ok(source) = dentry.follow(&DENTRY_NAME) {
-        // SAFETY: the destination has that many bytes; the helper checks the source, and leaves the destination empty
-        // if it is bad.
-        unsafe { bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), NAME_BYTES as u32, source.0 as *const _) };
+        copy_string(name, source);
     }
+}
+
+#[inline(always)]
+fn copy_string(to: &mut [u8; NAME_BYTES], source: Address) {
+    // SAFETY: the destination has that many bytes; the helper checks the source, and leaves the destination empty if it
+    // is bad.
+    unsafe { bpf_probe_read_kernel_str(to.as_mut_ptr().cast(), NAME_BYTES as u32, source.0 as *const _) };
 }
 
 /// The entry of this thread, if it is about `dentry`.
@@ -144,19 +155,13 @@ pub extern "C" fn lsm_emit_name(text: u64, result: u32) -> u32 {
         draft.put(BODY + offset_of!(NameBody, dev), pending.dev);
         draft.put(BODY + offset_of!(NameBody, result), result);
         draft.put(BODY + offset_of!(NameBody, flags), pending.flags);
-        draft.put(BODY + offset_of!(NameBody, second_text_len), 0u16);
         let base = Place { mount: Address(pending.mount), dentry: Address(pending.directory) };
         path::append(draft, BODY + offset_of!(NameBody, base), &base);
         append_name(draft, BODY + offset_of!(NameBody, name), &pending.name);
-        let mut text_len = 0;
-        if text != 0
-            && let Ok(len) = draft.append_kernel_string(Address(text), TEXT_BYTES_MAX)
-        {
-            // Without its NUL.
-            draft.shorten(1);
-            text_len = len - 1;
-        }
-        draft.put(BODY + offset_of!(NameBody, text_len), text_len as u16);
+        let text_len = draft.append_text(Address(text), TEXT_BYTES_MAX);
+        draft.put(BODY + offset_of!(NameBody, text_len), text_len);
+        let second_text_len = draft.append_text(Address(pending.new_name.as_ptr() as u64), NAME_BYTES as u32);
+        draft.put(BODY + offset_of!(NameBody, second_text_len), second_text_len);
         Ok(())
     });
     forget(thread)
