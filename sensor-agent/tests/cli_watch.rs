@@ -84,6 +84,67 @@ fn code(number: u32) -> u32 {
     number % 256
 }
 
+/// `seen = delivered + cached + lost`, for each kind of an account.
+fn assert_adds_up(account: &Value) {
+    for (kind, row) in account.as_object().expect("an account is an object by kinds") {
+        let lost: u64 =
+            row["lost"].as_object().expect("losses have reasons").values().filter_map(Value::as_u64).sum();
+        let number = |name: &str| row[name].as_u64().unwrap_or_else(|| panic!("{kind} has {name}"));
+        assert_eq!(number("seen"), number("delivered") + number("cached") + lost, "{kind}: {row}");
+        assert_eq!(row["in_flight"], 0, "{kind}: {row}");
+    }
+}
+
+#[test]
+fn the_account_of_a_watch_adds_up_and_its_reads_show() {
+    if !is_permitted() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let root = folder.path().canonicalize().expect("it exists");
+    let watch =
+        Running::start(["watch", "--json", "--kind", "process,file,privilege", "--reads"], "watching");
+    let shown = |name: &str| format!("{}/{name}", root.display());
+    fs::write(root.join("read"), b"x").expect("a file can be made");
+    fs::read(root.join("read")).expect("it can be read");
+    fs::read(root.join("missing")).expect_err("there is no such file");
+    fs::create_dir(root.join("folder")).expect("a folder can be made");
+    let (status, stdout, stderr) = watch.stop();
+    assert!(status.success(), "{stderr}");
+
+    let objects = objects(&stdout);
+    let opened = |name: &str| {
+        let path = shown(name);
+        objects
+            .iter()
+            .find(|object| object["file"]["path"] == path.as_str() && object["unmapped"]["intent"] == "read")
+    };
+    assert_eq!(opened("read").expect("a read is shown")["status"], "Success");
+    assert_eq!(opened("missing").expect("a failed open is shown")["status_code"], "ENOENT");
+    let made = objects.iter().find(|object| object["file"]["path"] == shown("folder").as_str());
+    assert_eq!(made.expect("a folder that was made is shown")["file"]["type_id"], 2);
+
+    let account =
+        stderr.lines().find_map(|line| line.strip_prefix("account ")).expect("stderr has the account");
+    let account: Value = serde_json::from_str(account).expect("the account is JSON");
+    assert!(account["file_open"]["delivered"].as_u64() > Some(0), "{account}");
+    assert!(account.get("connect").is_none(), "it was not asked for: {account}");
+    assert_adds_up(&account);
+}
+
+#[test]
+fn check_accounts_for_its_trial_run() {
+    if !is_permitted() {
+        return;
+    }
+    let said = cli_support::run(["check", "--json"]);
+    let report = said.objects().pop().expect("check prints an object");
+    assert_adds_up(&report["account"]);
+    assert_eq!(report["imbalances"], Value::from(Vec::<Value>::new()));
+    let limits = report["limits"].as_array().expect("limits are a list");
+    assert!(limits.iter().all(|limit| limit["what"].is_string() && limit["kernels"].is_string()));
+}
+
 #[test]
 fn paths_are_the_resolved_truth() {
     if !is_permitted() || !is_installed("unshare") || !is_installed("chroot") {

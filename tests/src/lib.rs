@@ -12,7 +12,8 @@ pub use fleet::{Agent, Fleet};
 pub use host::{NetworkNamespace, Workload, cgroup2_mount};
 pub use process::{Kept, output, run, wait_for};
 
-use std::path::{Path, PathBuf};
+use anyhow::Context as _;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Folder of the built binaries: the one this executable lies in, or its parent for a test executable. Builds
@@ -37,18 +38,26 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(folder.to_path_buf())
 }
 
-/// Why end-to-end tests with a live kernel cannot run here, or `None`. A test prints it as `skipped: REASON`.
-#[must_use]
-pub fn why_not_live() -> Option<String> {
+/// Why end-to-end tests with a live kernel cannot run here, or `None`. A test prints it as `skipped: REASON`. The agent
+/// itself is asked; what it answers is remembered.
+///
+/// # Errors
+/// When the agent cannot be built or asked, or answers something else than a report.
+pub fn why_not_live() -> anyhow::Result<Option<String>> {
+    static ANSWER: OnceLock<Result<Option<String>, String>> = OnceLock::new();
     if !nix::unistd::geteuid().is_root() {
-        return Some("needs root to load kernel programs".to_owned());
+        return Ok(Some("needs root to load kernel programs".to_owned()));
     }
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return Some("the kernel has no BTF".to_owned());
-    }
-    // `PROC_PID_INIT_INO`: the agent refuses to run anywhere else.
-    if !std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new("pid:[4026531836]")) {
-        return Some("not in the host's pid namespace".to_owned());
-    }
-    None
+    let answer = ANSWER.get_or_init(|| ask_agent().map_err(|error| format!("{error:#}")));
+    answer.clone().map_err(anyhow::Error::msg)
+}
+
+fn ask_agent() -> anyhow::Result<Option<String>> {
+    let output = std::process::Command::new(binaries()?.join("sensor-agent"))
+        .args(["check", "--json"])
+        .output()
+        .context("cannot start sensor-agent check")?;
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("sensor-agent check --json: not a report")?;
+    Ok(report["error"].as_str().map(str::to_owned))
 }

@@ -96,7 +96,7 @@ fn file_text(file: &FileOpen) -> String {
 }
 
 fn name_text(name: &Name, more: &str) -> String {
-    format!("{}{more}{}{}", name.path, bracketed(&name.path), errno_text(name.result))
+    format!("{}{}{more}{}", name.path, bracketed(&name.path), errno_text(name.result))
 }
 
 fn rename_text(rename: &Rename) -> String {

@@ -9,7 +9,7 @@ mod noise;
 /// Returns from the test, counted as skipped, where kernel programs cannot be loaded.
 macro_rules! require_live_kernel {
     () => {
-        if let Some(reason) = sensor_tests::why_not_live() {
+        if let Some(reason) = sensor_tests::why_not_live()? {
             println!("skipped: {reason}");
             return Ok(());
         }
