@@ -7,8 +7,8 @@
 use crate::draft::{BODY, Draft};
 use crate::emit::{emit, lose};
 use crate::globals::{
-    FDT_FD, FDT_MAX_FDS, FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT, INODE_INO,
-    INODE_MODE, INODE_SB, OPEN_READS, SB_DEV, TASK_FILES,
+    FDT_FD, FDT_MAX_FDS, FILE_FLAGS, FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT,
+    INODE_INO, INODE_MODE, INODE_SB, OPEN_READS, SB_DEV, TASK_FILES,
 };
 use crate::names;
 use crate::path::{self, Place};
@@ -73,7 +73,7 @@ pub extern "C" fn exit_open(class: u32, regs: u64, result: u64) -> u32 {
 
 /// Reports the open of a new descriptor of the current task, unless it is of no interest.
 #[inline(always)]
-pub fn emit_open(fd: u32, open_flags: u32, flags: u32) {
+fn emit_open(fd: u32, open_flags: u32, flags: u32) {
     match file_of(fd).and_then(|file| inspect(file, open_flags, flags)) {
         Ok(None) => {}
         Ok(Some(opened)) => {
@@ -83,6 +83,15 @@ pub fn emit_open(fd: u32, open_flags: u32, flags: u32) {
             lose(Kind::FILE_OPEN, reason);
         }
     }
+}
+
+/// Reports an open that a ring did: its flags are what is left of them in the file (without those of creation).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_by_ring(fd: u32) -> u32 {
+    let open_flags = file_of(fd).and_then(|file| file.field::<u32>(&FILE_FLAGS)).unwrap_or_default();
+    emit_open(fd, open_flags, FileFlags::IO_URING.0);
+    0
 }
 
 /// The `O_*` flags of the call, and where they come from.

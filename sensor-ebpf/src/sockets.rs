@@ -194,7 +194,11 @@ const fn socketcall(number: u32) -> SyscallClass {
 /// The `struct sock` behind a descriptor, if it is a socket's.
 #[inline(always)]
 fn sock_of(fd: u64) -> Result<Address, LossReason> {
-    let file = file_of(fd as u32)?;
+    sock_of_file(file_of(fd as u32)?)
+}
+
+#[inline(always)]
+fn sock_of_file(file: Address) -> Result<Address, LossReason> {
     let mode: u16 = file.follow(&FILE_INODE)?.field(&INODE_MODE)?;
     let socket = file.follow(&FILE_PRIVATE_DATA)?;
     if mode & S_IFMT != S_IFSOCK || socket.is_null() || socket.follow(&SOCKET_FILE)? != file {
@@ -207,8 +211,15 @@ fn sock_of(fd: u64) -> Result<Address, LossReason> {
 #[inline(always)]
 fn connect(arguments: [u64; 3], errno: i32) -> u32 {
     let [fd, address, address_len] = arguments;
-    // No socket: the call failed, and there is nothing to tell of.
-    let Ok(sock) = sock_of(fd) else { return 0 };
+    match sock_of(fd) {
+        Ok(sock) => connect_sock(sock, address, address_len, errno),
+        // No socket: the call failed, and there is nothing to tell of.
+        Err(_) => 0,
+    }
+}
+
+#[inline(always)]
+fn connect_sock(sock: Address, address: u64, address_len: u64, errno: i32) -> u32 {
     let family = Family(sock.field::<u16>(&SOCK_FAMILY).unwrap_or_default());
     let protocol = sock.field::<u16>(&SOCK_PROTOCOL).unwrap_or_default();
     match family {
@@ -332,7 +343,11 @@ fn listen(arguments: [u64; 3], errno: i32) -> u32 {
     if emit_remembered_listen(errno) {
         return 0;
     }
-    let Ok(sock) = sock_of(arguments[0]) else { return 0 };
+    sock_of(arguments[0]).map_or(0, |sock| listen_unix(sock, errno))
+}
+
+#[inline(always)]
+fn listen_unix(sock: Address, errno: i32) -> u32 {
     let is_unix = sock.field::<u16>(&SOCK_FAMILY) == Ok(Family::UNIX.0);
     if is_unix && is_left_to_tracepoints(Part::LISTEN_UNIX) {
         emit_own(Kind::LISTEN.0.into(), sock.0, errno as u32);
@@ -340,9 +355,34 @@ fn listen(arguments: [u64; 3], errno: i32) -> u32 {
     0
 }
 
+/// Reports an accept that a ring did.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn accept_by_ring(fd: u32) -> u32 {
+    accept(i64::from(fd))
+}
+
+/// Reports a connect or listen that a ring did.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connect_or_listen_by_ring(file: u64, is_connect: u32) -> u32 {
+    let sock = sock_of_file(Address(file));
+    if is_connect != 0 {
+        return sock.map_or(0, |sock| connect_sock(sock, 0, 0, 0));
+    }
+    if emit_remembered_listen(0) { 0 } else { sock.map_or(0, |sock| listen_unix(sock, 0)) }
+}
+
+/// Reports a socket that a ring made, if it is of interest.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn socket_by_ring(fd: u32, protocol: u32) -> u32 {
+    socket(i64::from(fd), [0, 0, u64::from(protocol)], 0)
+}
+
 /// Reports the TCP socket that this thread made listen, if there is one.
 #[inline(always)]
-pub fn emit_remembered_listen(errno: i32) -> bool {
+fn emit_remembered_listen(errno: i32) -> bool {
     let thread = bpf_get_current_pid_tgid() as u32;
     // SAFETY: the value is copied at once; nobody else writes this thread's.
     let Some(sock) = (unsafe { LISTENING.get(thread).copied() }) else { return false };

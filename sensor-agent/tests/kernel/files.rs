@@ -1,19 +1,22 @@
 //! opens, removals and renames by real programs, on the running kernel. Skips where loading is not
 //! permitted. It may call the agent's kernel module.
 
+use crate::names::resolved;
 use crate::raw::{self, Lease, RacingOpenHow};
 use crate::support::{Capture, Folder, absolute, actor, bytes};
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, open, openat, openat2, renameat};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, chroot, unlinkat};
+use sensor_agent::kernel::{KernelOptions, KindSet};
 use sensor_event::{FileFlags, Kind, PathFlags, PathSection, RecordBody};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -217,6 +220,77 @@ fn own_activity_is_left_out() {
     assert_eq!(opens(&capture, pid, &folder.path).len(), 1);
 }
 
+#[test]
+fn reads_and_failed_opens_are_shown_on_request() {
+    let kinds = KindSet::DEFAULT.with_reads();
+    let Some(mut capture) = Capture::start_with(KernelOptions { kinds, ..KernelOptions::default() }) else {
+        return;
+    };
+    let folder = Folder::new();
+    fs::write(folder.join("file"), "text").expect("a file can be written");
+    let pid = capture.run(&mut actor("files/reads", &folder.path));
+    let found = capture.all(|header, body| match body {
+        RecordBody::FileOpen(file) if header.pid == pid => {
+            let path = match file.body.result {
+                0 => absolute(file.path),
+                _ => resolved(file.path, file.name),
+            };
+            Some((path, file.body.result, file.body.open_flags & 3))
+        }
+        _ => None,
+    });
+    let below = bytes(&folder.path);
+    let found: Vec<_> =
+        found.into_iter().filter(|(path, _, _)| path.starts_with(&below) && *path != below).collect();
+    let expected = [
+        (bytes(folder.join("file")), 0, 0),
+        (bytes(folder.join("none")), Errno::ENOENT as i32, 0),
+        (bytes(folder.join("below/none")), Errno::ENOENT as i32, 1),
+        (bytes(folder.join("file")), Errno::EEXIST as i32, 1),
+    ];
+    assert_eq!(found, expected);
+    capture.cell(Kind::FILE_OPEN, "on request: reads, and failed opens by directory, name and errno");
+}
+
+#[test]
+fn opens_without_a_name_are_seen() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    fs::write(folder.join("file"), "text").expect("a file can be written");
+    let pid = capture.run(&mut actor("files/nameless", &folder.path));
+    let opens = opens(&capture, pid, &folder.path);
+    let unnamed = opens.first().expect("an open");
+    assert!(unnamed.path.starts_with(&bytes(&folder.path)), "{opens:?}");
+    assert!(unnamed.path_flags.contains(PathFlags::DELETED), "{opens:?}");
+    if !folder.join("refusal").exists() {
+        let by_handle = opens.last().expect("another open");
+        assert!(by_handle.path.ends_with(b"/file"), "{opens:?}");
+        assert_eq!((opens.len(), by_handle.open_flags), (2, 1));
+    }
+}
+
+#[test]
+fn executable_mappings_are_shown_on_request() {
+    let kinds = KindSet::DEFAULT.with(Kind::EXEC_MAP);
+    let Some(mut capture) = Capture::start_with(KernelOptions { kinds, ..KernelOptions::default() }) else {
+        return;
+    };
+    let folder = Folder::new();
+    fs::write(folder.join("library"), "text").expect("a file can be written");
+    let inode = fs::metadata(folder.join("library")).expect("the file is there").ino();
+    let pid = capture.run(&mut actor("files/map", &folder.path));
+    let path = bytes(folder.join("library"));
+    let found = capture.all(|header, body| match body {
+        RecordBody::ExecMap(file) if header.pid == pid && absolute(file.path) == path => {
+            Some((file.body.inode, file.body.open_flags, file.body.result))
+        }
+        _ => None,
+    });
+    let (read, execute) = (1, 4);
+    assert_eq!(found, [(inode, read | execute, 0)]);
+    capture.cell(Kind::EXEC_MAP, "path, inode, protection");
+}
+
 /// What the actors of this module do.
 pub(crate) fn act(action: &str, folder: &Path) {
     std::env::set_current_dir(folder).expect("the folder can be entered");
@@ -226,6 +300,28 @@ pub(crate) fn act(action: &str, folder: &Path) {
         "unlinks" => act_unlinks(folder),
         "renames" => act_renames(folder),
         "chroot" => act_chroot(folder),
+        "reads" => {
+            fs::create_dir("below").expect("a folder can be made");
+            drop(fs::File::open("file").expect("the file opens"));
+            fs::File::open("none").expect_err("there is no file");
+            let write = |name| open(name, OFlag::O_WRONLY, Mode::empty());
+            write("./below/none").expect_err("there is no file");
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+            open("file", flags, Mode::empty()).expect_err("there is a file");
+        }
+        "nameless" => {
+            let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
+            drop(open(folder, flags, Mode::from_bits_truncate(0o600)).expect("a file can be made"));
+            let mount = open(folder, OFlag::O_RDONLY, Mode::empty()).expect("the folder opens");
+            if let Err(error) = raw::open_by_handle(&mount, c"file", OFlag::O_WRONLY.bits()) {
+                eprintln!("no open by handle: {error}");
+                fs::create_dir("refusal").expect("a folder can be made");
+            }
+        }
+        "map" => {
+            let library = fs::File::open("library").expect("the file opens");
+            raw::map_executable(&library).expect("a file can be mapped");
+        }
         _ => panic!("unknown action {action}"),
     }
 }

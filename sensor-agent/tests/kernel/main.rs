@@ -15,7 +15,9 @@ mod process;
 mod race;
 mod raw;
 mod raw_race;
+mod raw_uring;
 mod refusals;
+mod rings;
 mod sockets;
 mod support;
 
@@ -33,6 +35,7 @@ fn acting_child() {
         "process" => process::act(action, &folder),
         "race" => race::act(action, &folder),
         "refusals" => refusals::act(action),
+        "rings" => rings::act(action, &folder),
         "sockets" => sockets::act(action, &folder),
         _ => panic!("no module {module} has actions"),
     }

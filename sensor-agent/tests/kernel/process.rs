@@ -1,20 +1,23 @@
 //! execs, forks and exits of real programs, on the running kernel. Skips where loading is not
 //! permitted. It may call the agent's kernel module.
 
+use crate::raw;
 use crate::support::{Capture, Folder, absolute, actor, bytes};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::{chroot, fexecve};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, chroot, fexecve};
 use sensor_event::{ExecFlags, Kind, PathFlags, PathRef, RecordBody};
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -240,6 +243,169 @@ fn mount_namespace_shows_its_own_paths() {
     assert_ne!(namespaces.first(), namespaces.last(), "the namespace changed between the two execs");
 }
 
+#[test]
+fn exec_shows_capabilities_and_namespaces() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    let pid = capture.run(&mut actor("process/facts", &folder.path));
+    let (body, header) = capture
+        .all(|header, body| match body {
+            RecordBody::Exec(exec) if header.pid == pid => Some((exec.body, *header)),
+            _ => None,
+        })
+        .pop()
+        .expect("an exec");
+    let status = fs::read_to_string(folder.join("status")).expect("written");
+    let fact = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel says so");
+        u64::from_str_radix(line.trim(), 16).expect("hexadecimal")
+    };
+    assert_eq!((body.cap_effective, body.cap_permitted), (fact("CapEff:"), fact("CapPrm:")));
+    let inodes = fs::read_to_string(folder.join("namespaces")).expect("written");
+    let inodes: Vec<u32> = inodes.lines().map(|line| line.parse().expect("a number")).collect();
+    let now = body.namespaces;
+    let seen = [now.mnt, now.pid, now.net, now.user, now.uts, now.ipc, now.cgroup];
+    assert_eq!(seen, inodes[..7]);
+    assert_eq!((header.mnt_ns, header.pid_ns), (now.mnt, now.pid));
+    // A kernel without clocks of its own has no such namespace.
+    assert_eq!(Some(now.time).filter(|time| *time != 0), inodes.get(7).copied());
+    assert_eq!(body.tty, [0; 16], "no terminal of its own");
+    capture.cell(Kind::EXEC, "capabilities, namespaces of every kind");
+}
+
+#[test]
+fn exec_shows_the_terminal() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    let pid = capture.run(&mut actor("process/terminal", &folder.path));
+    if folder.join("refusal").exists() {
+        println!("skipped: no pseudo terminal can be made here");
+        return;
+    }
+    let ttys = capture.all(|header, body| match body {
+        RecordBody::Exec(exec) if header.pid == pid => Some(exec.body.tty),
+        _ => None,
+    });
+    let number = fs::read_to_string(folder.join("number")).expect("written");
+    let mut expected = [0; 16];
+    let name = format!("pts{number}");
+    expected[..name.len()].copy_from_slice(name.as_bytes());
+    assert_eq!(ttys, [[0; 16], expected], "none, and then one");
+    capture.cell(Kind::EXEC, "terminal");
+}
+
+#[test]
+fn a_program_written_into_a_container_is_flagged() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    let run = |capture: &mut Capture, which: &str| {
+        let pid = capture.run(&mut actor(&format!("process/overlay-{which}"), &folder.path));
+        (!folder.join("refusal").exists()).then(|| exec_of(capture, pid))
+    };
+    let Some(lower) = run(&mut capture, "lower") else {
+        println!("skipped: no overlay can be mounted here");
+        return;
+    };
+    let upper = run(&mut capture, "upper").expect("an overlay can be mounted");
+    assert_eq!((lower.exe, lower.exec_flags), (bytes(folder.join("merged/lower")), ExecFlags::default()));
+    assert_eq!((upper.exe, upper.exec_flags), (bytes(folder.join("merged/upper")), ExecFlags::UPPER_LAYER));
+    capture.cell(Kind::EXEC, "whether the program lies in an overlay's upper layer");
+}
+
+#[test]
+fn exec_by_a_thread_is_its_process_s() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    let program = program(&folder, "program");
+    let pid = capture.run(&mut actor("process/exec-by-thread", &folder.path));
+    assert_eq!(exec_of(&capture, pid).exe, bytes(&program));
+    let identities = capture.all(|header, body| match body {
+        RecordBody::Exec(_) | RecordBody::Exit(_) if header.pid == pid => {
+            Some((header.pid, header.tid, header.start_time_ns))
+        }
+        _ => None,
+    });
+    // Of the runner's exec, of the thread's, and of the end.
+    assert_eq!(identities.len(), 3, "{identities:?}");
+    assert!(identities.iter().all(|identity| *identity == identities[0]), "{identities:?}");
+}
+
+#[test]
+fn a_chain_of_scripts_shows_its_ends() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    let (inner, outer) = (folder.join("inner"), folder.join("outer"));
+    fs::write(&inner, "#!/bin/sh\nexit 0\n").expect("a script can be written");
+    fs::write(&outer, [b"#!", &bytes(&inner)[..], b"\n"].concat()).expect("a script can be written");
+    for script in [&inner, &outer] {
+        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("the script is ours");
+    }
+    let pid = capture.run(&mut Command::new(&outer));
+    let exec = exec_of(&capture, pid);
+    assert_eq!((exec.filename, exec.interpreter), (bytes(&outer), b"/bin/sh".to_vec()));
+    assert_eq!(exec.exe, bytes(fs::canonicalize("/bin/sh").expect("there is a shell")));
+    assert_eq!(exec.argv, [b"/bin/sh\0", &bytes(&inner)[..], b"\0", &bytes(&outer), b"\0"].concat());
+}
+
+#[test]
+fn fork_shows_new_namespaces() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    let pid = capture.run(&mut actor("process/clone", &folder.path));
+    let flags = capture.all(|header, body| match body {
+        RecordBody::Fork(fork) if header.pid == pid => Some(fork.new_namespaces),
+        _ => None,
+    });
+    let expected = NEW_NAMESPACES.map(|flags| flags.bits().cast_unsigned());
+    assert_eq!(flags, expected);
+    capture.cell(Kind::FORK, "kinds of namespaces in which the child differs");
+}
+
+/// What the children of `process/clone` are made with.
+const NEW_NAMESPACES: [CloneFlags; 3] = [
+    CloneFlags::empty(),
+    CloneFlags::CLONE_NEWUTS.union(CloneFlags::CLONE_NEWNET),
+    CloneFlags::CLONE_NEWPID.union(CloneFlags::CLONE_NEWUSER).union(CloneFlags::CLONE_NEWNS),
+];
+
+#[test]
+fn one_pid_given_twice_is_two_processes() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    let pid = capture.run(&mut actor("process/same-pid", &folder.path));
+    let Ok(reused) = fs::read_to_string(folder.join("reused")) else {
+        println!("skipped: the kernel gave no pid twice");
+        return;
+    };
+    let reused: u32 = reused.parse().expect("a number");
+    let started = capture.all(|header, body| match body {
+        RecordBody::Fork(fork) if header.pid == pid && fork.child_pid == reused => {
+            Some(fork.child_start_time_ns)
+        }
+        _ => None,
+    });
+    let ended = capture.all(|header, body| match body {
+        RecordBody::Exit(exit) if header.pid == reused => Some((header.start_time_ns, exit.wait_status)),
+        _ => None,
+    });
+    assert_eq!(started.len(), 2);
+    assert!(started[0] < started[1]);
+    assert_eq!(ended, [(started[0], 1 << 8), (started[1], 2 << 8)]);
+}
+
+#[test]
+fn a_process_killed_in_all_its_threads_ends_once() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    let pid = capture.run(&mut actor("process/killed", &folder.path));
+    let ends = capture.all(|header, body| match body {
+        RecordBody::Exit(exit) if header.pid == pid => Some(exit.wait_status),
+        _ => None,
+    });
+    assert_eq!(ends, [9]);
+    capture.cell(Kind::EXIT, "once, when a signal ends a process with threads");
+}
+
 /// What the actors of this module do.
 pub(crate) fn act(action: &str, folder: &Path) {
     match action {
@@ -274,9 +440,94 @@ pub(crate) fn act(action: &str, folder: &Path) {
             bind(folder.join("here"), &folder.join("there"));
             panic!("exec failed: {}", Command::new(folder.join("there/program")).exec());
         }
+        "facts" => act_facts(folder),
+        "terminal" => {
+            let Ok(number) = raw::take_terminal() else {
+                return fs::write(folder.join("refusal"), "").expect("writable");
+            };
+            fs::write(folder.join("number"), number.to_string()).expect("writable");
+            panic!("exec failed: {}", Command::new("/bin/true").exec());
+        }
+        "overlay-lower" | "overlay-upper" => act_overlay(&action["overlay-".len()..], folder),
+        "exec-by-thread" => {
+            let program = folder.join("program");
+            let exec = std::thread::spawn(move || Command::new(program).exec());
+            panic!("exec failed: {:?}", exec.join());
+        }
+        "clone" => {
+            for flags in NEW_NAMESPACES {
+                match raw::clone(flags).expect("root may") {
+                    Some(child) => drop(waitpid(child, None).expect("it ends")),
+                    None => std::process::exit(0),
+                }
+            }
+        }
+        "same-pid" => act_same_pid(folder),
+        "killed" => {
+            for _ in 0..3 {
+                std::thread::spawn(|| {
+                    loop {
+                        std::thread::park();
+                    }
+                });
+            }
+            kill(Pid::this(), Signal::SIGKILL).expect("it is us");
+        }
         _ => panic!("unknown action {action}"),
     }
 }
+
+fn act_facts(folder: &Path) {
+    fs::copy("/proc/thread-self/status", folder.join("status")).expect("the kernel says what we are");
+    let names = ["mnt", "pid_for_children", "net", "user", "uts", "ipc", "cgroup", "time"];
+    let inode =
+        |name: &&str| Some(fs::metadata(format!("/proc/thread-self/ns/{name}")).ok()?.ino().to_string());
+    let inodes: Vec<String> = names.iter().filter_map(inode).collect();
+    fs::write(folder.join("namespaces"), inodes.join("\n")).expect("writable");
+}
+
+/// Runs a program of one layer of an overlay.
+fn act_overlay(layer: &str, folder: &Path) {
+    own_mounts();
+    // Its own file system: an overlay lies on no other overlay.
+    mount(Some("layers"), folder, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+        .expect("a tmpfs can be mounted");
+    for name in ["below", "above", "work", "merged"] {
+        fs::create_dir(folder.join(name)).expect("a folder can be made");
+    }
+    fs::copy("/bin/true", folder.join("below/lower")).expect("`true` can be copied");
+    let at = |name: &str| folder.join(name).display().to_string();
+    let options = format!("lowerdir={},upperdir={},workdir={}", at("below"), at("above"), at("work"));
+    let merged = folder.join("merged");
+    if mount(Some("layers"), &merged, Some("overlay"), MsFlags::empty(), Some(&*options)).is_err() {
+        nix::mount::umount2(folder, nix::mount::MntFlags::MNT_DETACH).expect("it can be unmounted");
+        return fs::write(folder.join("refusal"), "").expect("writable");
+    }
+    fs::copy("/bin/true", merged.join("upper")).expect("the overlay can be written");
+    panic!("exec failed: {}", Command::new(merged.join(layer)).exec());
+}
+
+/// Ends two processes of one pid with 1 and 2, if nobody else takes it meanwhile.
+fn act_same_pid(folder: &Path) {
+    let child = |code: i32| {
+        let child = raw::fork().expect("a process can be made");
+        let Some(child) = child else { std::process::exit(code) };
+        waitpid(child, None).expect("it ends");
+        child.as_raw()
+    };
+    for _ in 0..SAME_PID_TRIES {
+        let first = child(1);
+        if fs::write("/proc/sys/kernel/ns_last_pid", (first - 1).to_string()).is_err() {
+            return;
+        }
+        if child(2) == first {
+            return fs::write(folder.join("reused"), first.to_string()).expect("writable");
+        }
+    }
+}
+
+/// A busy machine may take the pid before us.
+const SAME_PID_TRIES: usize = 100;
 
 fn execute(file: &std::os::fd::OwnedFd) {
     let argv = [CString::new("nameless").expect("no NUL")];

@@ -5,6 +5,7 @@
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sched::CloneFlags;
 use nix::unistd::{ForkResult, Pid};
 use std::ffi::CStr;
 use std::io;
@@ -262,4 +263,74 @@ pub(crate) fn fork() -> io::Result<Option<Pid>> {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
     }
+}
+
+/// As [`fork`], into new namespaces.
+pub(crate) fn clone(namespaces: CloneFlags) -> io::Result<Option<Pid>> {
+    let flags = libc::c_long::from(namespaces.bits() | libc::SIGCHLD);
+    // SAFETY: without a stack of its own the child goes on as one of `fork` does: see there.
+    let pid = checked(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    let pid = i32::try_from(pid).expect("a pid is an int");
+    Ok((pid != 0).then_some(Pid::from_raw(pid)))
+}
+
+/// Makes a pseudo terminal this process's own, in a session of its own, and returns its number.
+pub(crate) fn take_terminal() -> io::Result<u32> {
+    let controller = std::fs::File::options().read(true).write(true).open("/dev/ptmx")?;
+    let (unlock, mut number) = (0i32, 0u32);
+    // SAFETY: the command reads a number, which outlives the call.
+    checked_int(unsafe { libc::ioctl(controller.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) })?;
+    // SAFETY: the command writes a number, which outlives the call.
+    checked_int(unsafe { libc::ioctl(controller.as_raw_fd(), libc::TIOCGPTN, &raw mut number) })?;
+    // SAFETY: the command takes a number and touches no memory.
+    let terminal =
+        unsafe { libc::ioctl(controller.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY) };
+    let terminal = owned(libc::c_long::from(terminal))?;
+    nix::unistd::setsid()?;
+    // SAFETY: the command takes a number and touches no memory.
+    checked_int(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) })?;
+    // It stays ours while it is open, also in the program that comes next.
+    std::mem::forget((controller, terminal));
+    Ok(number)
+}
+
+fn checked_int(result: libc::c_int) -> io::Result<()> {
+    Errno::result(result).map(drop).map_err(Into::into)
+}
+
+/// Maps a file's first page executable.
+pub(crate) fn map_executable(file: &impl AsRawFd) -> io::Result<()> {
+    let protection = libc::PROT_READ | libc::PROT_EXEC;
+    // SAFETY: a new mapping, which takes nobody's place and is not touched.
+    let mapped =
+        unsafe { libc::mmap(std::ptr::null_mut(), 1, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
+    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `struct file_handle` with room for any.
+#[repr(C)]
+struct Handle {
+    bytes: u32,
+    kind: i32,
+    data: [u8; 128],
+}
+
+/// Opens a file by its handle: `name_to_handle_at`, `open_by_handle_at`.
+pub(crate) fn open_by_handle(mount: &impl AsRawFd, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    let mut handle = Handle { bytes: 128, kind: 0, data: [0; 128] };
+    let (mut mount_id, dirfd) = (0i32, libc::AT_FDCWD);
+    // SAFETY: `path` ends with a NUL, the handle has as much room as it says, and all outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            dirfd,
+            path.as_ptr(),
+            &raw mut handle,
+            &raw mut mount_id,
+            0,
+        )
+    };
+    checked(result)?;
+    // SAFETY: the kernel has filled the handle in, and only reads it now.
+    owned(unsafe { libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw const handle, flags) })
 }
