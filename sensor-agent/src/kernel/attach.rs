@@ -181,7 +181,8 @@ impl Attacher<'_> {
                 let root = File::open(&root).map_err(|error| format!("{}: {error}", root.display()))?;
                 let loaded: &mut CgroupSkb = loaded.try_into().map_err(|error| fail(&error))?;
                 loaded.load().map_err(|error| fail(&error))?;
-                let mode = CgroupAttachMode::AllowMultiple;
+                // No flags: a link lets others attach as well (`cgroup_bpf_link_attach()`, 5.7 and later).
+                let mode = CgroupAttachMode::Single;
                 loaded.attach(root, CgroupSkbAttachType::Egress, mode).map(drop).map_err(|error| fail(&error))
             }
         }
