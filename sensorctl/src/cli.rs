@@ -95,6 +95,12 @@ pub(crate) enum AgentsCommand {
         #[arg(long)]
         fleet: Option<String>,
     },
+    /// What became of every record, by host and kind: seen = delivered + cached + lost + in flight.
+    Account {
+        /// Only of this fleet.
+        #[arg(long)]
+        fleet: Option<String>,
+    },
     /// End an agent's identity: its streams are cut and it cannot come back without a new token.
     Revoke {
         /// Id of the agent.

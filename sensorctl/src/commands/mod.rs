@@ -1,5 +1,6 @@
 //! What each command asks and prints. Decides nothing: the collector does. May call: `client`, `table`.
 
+mod account;
 mod baseline;
 mod findings;
 mod fleet;
@@ -19,6 +20,9 @@ pub(crate) fn run(cli: &Cli) -> Result<String> {
         Command::Findings(FindingsCommand::Show { id }) => findings::show(&client, id, json),
         Command::Gaps(GapsCommand::List(page)) => findings::gaps(&client, page, json),
         Command::Agents(AgentsCommand::List { fleet }) => fleet::agents(&client, fleet.as_deref(), json),
+        Command::Agents(AgentsCommand::Account { fleet }) => {
+            account::account(&client, fleet.as_deref(), json)
+        }
         Command::Agents(AgentsCommand::Revoke { id }) => fleet::revoke(&client, id, json),
         Command::Fleets(FleetsCommand::List) => fleet::fleets(&client, json),
         Command::Tokens(TokensCommand::Create { fleet, lifetime_hours }) => {
