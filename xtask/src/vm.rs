@@ -236,6 +236,9 @@ fn report(runs: &[Run]) -> Result<()> {
     Ok(())
 }
 
+/// The test binary.
+const TESTS: &str = "kernel";
+
 /// Builds the kernel test binary, static. Naming the target keeps it apart from other builds, which it shares only
 /// the compilers' plugins with.
 fn build() -> Result<PathBuf> {
@@ -244,7 +247,7 @@ fn build() -> Result<PathBuf> {
     command
         .current_dir(workspace_root())
         .args(["test", "--no-run", "--message-format=json-render-diagnostics"])
-        .args(["-p", "sensor-agent", "--test", "kernel", "--target", "x86_64-unknown-linux-gnu"])
+        .args(["-p", "sensor-agent", "--test", TESTS, "--target", "x86_64-unknown-linux-gnu"])
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     let output = command.stderr(Stdio::inherit()).output().context("running cargo test --no-run")?;
     ensure!(output.status.success(), "the kernel tests do not build: {}", output.status);
@@ -252,6 +255,7 @@ fn build() -> Result<PathBuf> {
     let binary = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == TESTS)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from));
     stripped(&binary.context("cargo named no test binary")?)
 }

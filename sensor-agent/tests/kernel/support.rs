@@ -187,7 +187,6 @@ pub(crate) fn cell(kind: Kind, tier: &str, hook: &str, what: &str) {
 }
 
 /// Says that the content of a kind cannot be asserted on this kernel and tier, and why.
-#[expect(dead_code, reason = "no kind needs it yet")]
 pub(crate) fn no_cell(kind: Kind, reason: &str) {
     println!("cell: {}", serde_json::json!({ "kind": kind.name(), "reason": reason }));
 }
