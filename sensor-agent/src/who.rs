@@ -26,6 +26,7 @@ pub use worker::Lookups;
 use crate::finding::Finding;
 use crate::finding::ProcessFacts;
 use crate::pipeline::EnrichedEvent;
+use sensor_baseline::UnixNs;
 use std::sync::Arc;
 
 /// What was looked up about a process.
@@ -97,22 +98,22 @@ pub fn tell_place(doing: &mut impl Doing) {
 }
 
 impl Doing for Finding {
-    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool)) {
-        visit(&mut self.process, true);
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, Option<UnixNs>)) {
+        visit(&mut self.process, Some(self.time));
         for ancestor in &mut self.ancestors {
-            visit(ancestor, false);
+            visit(ancestor, None);
         }
     }
 }
 
 impl Doing for EnrichedEvent {
-    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool)) {
-        let is_exec = matches!(self.event.body, crate::event::Body::Exec(_));
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, Option<UnixNs>)) {
+        let ran = matches!(self.event.body, crate::event::Body::Exec(_)).then_some(self.time);
         if let Some(process) = &mut self.process {
-            visit(process, is_exec);
+            visit(process, ran);
         }
         if let Some(parent) = &mut self.parent {
-            visit(parent, false);
+            visit(parent, None);
         }
     }
 }

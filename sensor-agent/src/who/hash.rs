@@ -1,5 +1,6 @@
 //! sha256 of programs, each content once. Not a file integrity check: it tells what ran, when it could still be read.
-//! It opens and reads files, and waits when its budget is used up: on a thread of its own.
+//! It opens and reads files; when its budget
+//! allows the next piece it tells, and does not wait itself.
 //!
 //! A file is found through `/proc/PID/exe` while the process lives, and else by its name on the host. Either is opened
 //! for its place only (`O_PATH`), compared with what the kernel said ran (inode, and device by name), and read after
@@ -12,6 +13,7 @@ use crate::enrich::subject::FileId;
 use crate::event::{BootNs, Identity};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, fstat};
+use sensor_baseline::UnixNs;
 use sensor_baseline::text::unescape;
 use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
@@ -89,12 +91,36 @@ impl Content {
     }
 }
 
-/// Hashes programs.
+/// Hashes programs, a piece at a time, what is nearest to its end first: a large program holds no small one up.
 #[derive(Debug)]
 pub struct Hasher {
     known: Recent<Content, Arc<str>>,
+    jobs: Vec<Job>,
     budget: Budget,
     bytes_max: i64,
+    chunk: Vec<u8>,
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+struct Job {
+    /// Who wants it.
+    keys: Vec<HashKey>,
+    content: Content,
+    file: File,
+    sum: Sha256,
+    left: i64,
+}
+
+impl Job {
+    /// Whether the file is still what it was when it was opened. A name that went changes a file too: then only a
+    /// process that still runs it vouches for it, since what is run cannot be written to.
+    fn is_as_it_was(&self) -> bool {
+        let Ok(stat) = fstat(&self.file) else { return false };
+        let now = Content::of(&stat);
+        let is_same_but_name = Content { changed: self.content.changed, ..now } == self.content;
+        now == self.content || (is_same_but_name && self.keys.iter().any(|key| running(key).is_some()))
+    }
 }
 
 impl Default for Hasher {
@@ -108,49 +134,88 @@ impl Hasher {
     #[must_use]
     pub fn new(bytes_max: i64, bytes_per_second: u64) -> Self {
         let budget = Budget { since: Instant::now(), bytes_per_second, spent: 0 };
-        Self { known: Recent::new(HASHES_MAX, u64::MAX), budget, bytes_max }
+        let (known, chunk) = (Recent::new(HASHES_MAX, u64::MAX), vec![0; CHUNK_BYTES]);
+        Self { known, jobs: Vec::new(), budget, bytes_max, chunk }
     }
 
-    /// The hash of the program that `key` names. `names` are those it has on the host, escaped, first the likeliest.
-    pub fn hash(&mut self, key: &HashKey, names: &[String]) -> Hash {
-        let (file, stat) = locate(key, names).ok_or(NoHash::Gone)?;
+    /// Takes the program that `key` names, and opens it while it is there. `names` are those it has on the host,
+    /// escaped, first the likeliest; a file that was changed after `until`, when the program was known to run, is
+    /// another. An answer at once, when there is one.
+    pub fn add(&mut self, key: &HashKey, names: &[String], until: UnixNs) -> Option<Hash> {
+        let Some((place, stat)) = locate(key, names, until) else { return Some(Err(NoHash::Gone)) };
         let content = Content::of(&stat);
         if let Some(known) = self.known.find(&content, BootNs(0)) {
-            return Ok(Arc::clone(known));
+            return Some(Ok(Arc::clone(known)));
+        }
+        if let Some(job) =
+            self.jobs.iter_mut().find(|job| job.content == content && job.keys.len() < KEYS_MAX)
+        {
+            job.keys.push(key.clone());
+            return None;
         }
         if stat.st_size > self.bytes_max {
-            return Err(NoHash::TooLarge);
+            return Some(Err(NoHash::TooLarge));
         }
-        let sum = self.read(&file).map_err(|_| NoHash::Unreadable)?;
-        if fstat(&file).map(|stat| Content::of(&stat)) != Ok(content) {
-            return Err(NoHash::Changed);
+        if self.jobs.len() >= JOBS_MAX {
+            return Some(Err(NoHash::Refused));
         }
-        self.known.put(content, Arc::clone(&sum), BootNs(0));
-        Ok(sum)
+        // A place cannot be read, and naming it through /proc opens that very file.
+        let Ok(file) = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())) else {
+            return Some(Err(NoHash::Unreadable));
+        };
+        self.jobs.push(Job {
+            keys: vec![key.clone()],
+            content,
+            file,
+            sum: Sha256::new(),
+            left: stat.st_size,
+        });
+        None
+    }
+
+    /// Reads a piece. The answers that it makes known, none or one for each who wants it.
+    pub fn step(&mut self) -> Vec<(HashKey, Hash)> {
+        let Some(next) = (0..self.jobs.len()).min_by_key(|&job| self.jobs[job].left) else {
+            return Vec::new();
+        };
+        let job = &mut self.jobs[next];
+        let hash = match job.file.read(&mut self.chunk) {
+            Ok(0) if job.is_as_it_was() => {
+                let sum = std::mem::take(&mut job.sum).finalize();
+                let digits: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+                Ok(Arc::from(digits))
+            }
+            Ok(0) => Err(NoHash::Changed),
+            Ok(length) if job.left < 0 => {
+                // It grows while it is read, perhaps faster than that.
+                self.budget.spend(length as u64);
+                Err(NoHash::Changed)
+            }
+            Ok(length) => {
+                job.sum.update(&self.chunk[..length]);
+                job.left -= length as i64;
+                self.budget.spend(length as u64);
+                return Vec::new();
+            }
+            Err(_) => Err(NoHash::Unreadable),
+        };
+        let job = self.jobs.swap_remove(next);
+        if let Ok(sum) = &hash {
+            self.known.put(job.content, Arc::clone(sum), BootNs(0));
+        }
+        job.keys.into_iter().map(|key| (key, hash.clone())).collect()
+    }
+
+    /// How long to wait before the next piece may be read; `None` when there is nothing to read.
+    #[must_use]
+    pub fn next_in(&mut self) -> Option<Duration> {
+        (!self.jobs.is_empty()).then(|| self.budget.ahead())
     }
 
     /// Bytes read since the start.
     #[must_use]
     pub const fn bytes_read(&self) -> u64 {
         self.budget.spent
-    }
-
-    fn read(&mut self, place: &OwnedFd) -> std::io::Result<Arc<str>> {
-        // A place cannot be read, and naming it through /proc opens that very file.
-        let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
-        let mut file = file.take(self.bytes_max.unsigned_abs());
-        let mut sum = Sha256::new();
-        let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            let length = file.read(&mut chunk)?;
-            if length == 0 {
-                break;
-            }
-            sum.update(&chunk[..length]);
-            self.budget.spend(length as u64);
-        }
-        let digits: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Arc::from(digits))
     }
 }
 
@@ -163,39 +228,40 @@ struct Budget {
 }
 
 impl Budget {
-    /// Counts `bytes`, and waits until they were due.
-    fn spend(&mut self, bytes: u64) {
+    const fn spend(&mut self, bytes: u64) {
         self.spent += bytes;
-        let due = Duration::from_nanos(
-            (u128::from(self.spent) * 1_000_000_000 / u128::from(self.bytes_per_second.max(1)))
-                .try_into()
-                .unwrap_or(u64::MAX),
-        );
+    }
+
+    /// How long until what was spent was due. What was not used is not saved up.
+    fn ahead(&mut self) -> Duration {
+        let due = u128::from(self.spent) * 1_000_000_000 / u128::from(self.bytes_per_second.max(1));
+        let due = Duration::from_nanos(due.try_into().unwrap_or(u64::MAX));
         let elapsed = self.since.elapsed();
-        match due.checked_sub(elapsed) {
-            Some(ahead) if !ahead.is_zero() => std::thread::sleep(ahead),
-            // What was not used is not saved up.
-            _ => self.since += elapsed.saturating_sub(due),
-        }
+        self.since += elapsed.saturating_sub(due);
+        due.saturating_sub(elapsed)
     }
 }
 
 /// Opens the place of the program: as what the process runs, or by a name.
-fn locate(key: &HashKey, names: &[String]) -> Option<(OwnedFd, FileStat)> {
-    let process = PathBuf::from(format!("/proc/{}", key.identity.pid));
-    let running = || {
-        let (file, stat) = place(&process.join("exe"))?;
-        // The link is resolved before this: it was that process's. A file system of several layers shows another
-        // device than the kernel has; the inode number is the kernel's.
-        (is_alive(&process, key.identity) && stat.st_ino == key.file.inode).then_some((file, stat))
-    };
+fn locate(key: &HashKey, names: &[String], until: UnixNs) -> Option<(OwnedFd, FileStat)> {
     let named = |name: &String| {
         let name = unescape(name).ok()?;
         let (file, stat) = place(Path::new(OsStr::from_bytes(&name)))?;
         let found = FileId { dev: kernel_dev(stat.st_dev), inode: stat.st_ino };
-        (found == key.file).then_some((file, stat))
+        let changed = stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec);
+        let is_older = changed.unsigned_abs() <= until.0.saturating_add(CLOCKS_NS);
+        (found == key.file && is_older).then_some((file, stat))
     };
-    running().or_else(|| names.iter().find_map(named))
+    running(key).or_else(|| names.iter().find_map(named))
+}
+
+/// The program of a process that lives.
+fn running(key: &HashKey) -> Option<(OwnedFd, FileStat)> {
+    let process = PathBuf::from(format!("/proc/{}", key.identity.pid));
+    let (file, stat) = place(&process.join("exe"))?;
+    // The link is resolved before this: it was that process's. A file system of several layers shows another device
+    // than the kernel has; the inode number is the kernel's.
+    (is_alive(&process, key.identity) && stat.st_ino == key.file.inode).then_some((file, stat))
 }
 
 fn place(path: &Path) -> Option<(OwnedFd, FileStat)> {
@@ -219,7 +285,13 @@ pub const FILE_BYTES_MAX: i64 = 256 << 20;
 pub const BYTES_PER_SECOND: u64 = 64 << 20;
 /// Hashes remembered at most.
 const HASHES_MAX: usize = 8_192;
+/// How far the clocks of events and files may be apart.
+const CLOCKS_NS: u64 = 2_000_000;
 const CHUNK_BYTES: usize = 128 << 10;
+/// Files read at a time at most: so many are open.
+const JOBS_MAX: usize = 128;
+/// Who may wait for one file at most; more read it again.
+const KEYS_MAX: usize = 1_024;
 /// Field 22 of `proc_pid_stat(5)`, counted from the one behind the name.
 const START_FIELD: usize = 19;
 const S_IFMT: u32 = 0o170_000;
@@ -236,6 +308,22 @@ mod tests {
         HashKey { identity, file: FileId { dev: kernel_dev(stat.st_dev), inode: stat.st_ino } }
     }
 
+    /// Asks, and reads as fast as the budget allows.
+    fn hash(hasher: &mut Hasher, key: &HashKey, names: &[String]) -> Hash {
+        if let Some(hash) = hasher.add(key, names, UnixNs(u64::MAX)) {
+            return hash;
+        }
+        loop {
+            let (never, begun) =
+                (crossbeam_channel::never::<()>(), hasher.next_in().expect("there is a job"));
+            // Nobody sends: this waits.
+            let _timeout = never.recv_timeout(begun);
+            if let Some((_, hash)) = hasher.step().pop() {
+                return hash;
+            }
+        }
+    }
+
     const NOBODY: Identity = Identity { pid: u32::MAX, start_time_ns: 1 };
 
     fn names(path: &Path) -> Vec<String> {
@@ -250,12 +338,16 @@ mod tests {
         let mut hasher = Hasher::default();
         // FIPS 180-2, appendix B.1.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(hasher.hash(&key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected));
+        assert_eq!(hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected));
         let read = hasher.bytes_read();
-        assert_eq!(hasher.hash(&key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected));
+        assert_eq!(hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected));
         assert_eq!((read, hasher.bytes_read()), (3, 3));
         std::fs::write(&path, "abd").unwrap();
-        assert_ne!(hasher.hash(&key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected), "same inode");
+        assert_ne!(
+            hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)).as_deref(),
+            Ok(expected),
+            "same inode"
+        );
     }
 
     #[test]
@@ -266,17 +358,30 @@ mod tests {
         let key = key_of(&path, NOBODY);
         std::fs::write(folder.path().join("other"), "two").unwrap();
         std::fs::rename(folder.path().join("other"), &path).unwrap();
-        assert_eq!(Hasher::default().hash(&key, &names(&path)), Err(NoHash::Gone));
+        assert_eq!(hash(&mut Hasher::default(), &key, &names(&path)), Err(NoHash::Gone));
+    }
+
+    #[test]
+    fn a_file_that_was_changed_after_the_program_ran_is_not_hashed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        std::fs::write(&path, "one").unwrap();
+        let (key, long_ago) = (key_of(&path, NOBODY), UnixNs(1_000_000_000_000_000_000));
+        assert_eq!(Hasher::default().add(&key, &names(&path), long_ago), Some(Err(NoHash::Gone)));
     }
 
     #[test]
     fn a_running_program_is_found_without_its_name() {
         let (own, exe) = (own_identity().unwrap(), std::env::current_exe().unwrap());
         let mut hasher = Hasher::default();
-        let expected = Hasher::default().hash(&key_of(&exe, NOBODY), &names(&exe)).unwrap();
-        assert_eq!(hasher.hash(&key_of(&exe, own), &[]), Ok(expected));
+        let expected = hash(&mut Hasher::default(), &key_of(&exe, NOBODY), &names(&exe)).unwrap();
+        assert_eq!(hash(&mut hasher, &key_of(&exe, own), &[]), Ok(expected));
         let reused = Identity { start_time_ns: own.start_time_ns + TICK_NS, ..own };
-        assert_eq!(hasher.hash(&key_of(&exe, reused), &[]), Err(NoHash::Gone), "another process of that pid");
+        assert_eq!(
+            hash(&mut hasher, &key_of(&exe, reused), &[]),
+            Err(NoHash::Gone),
+            "another process of that pid"
+        );
     }
 
     #[test]
@@ -285,10 +390,10 @@ mod tests {
         let path = folder.path().join("large");
         std::fs::write(&path, "12345").unwrap();
         let mut hasher = Hasher::new(4, BYTES_PER_SECOND);
-        assert_eq!(hasher.hash(&key_of(&path, NOBODY), &names(&path)), Err(NoHash::TooLarge));
+        assert_eq!(hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)), Err(NoHash::TooLarge));
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, Mode::S_IRUSR).unwrap();
-        assert_eq!(hasher.hash(&key_of(&pipe, NOBODY), &names(&pipe)), Err(NoHash::Gone));
+        assert_eq!(hash(&mut hasher, &key_of(&pipe, NOBODY), &names(&pipe)), Err(NoHash::Gone));
     }
 
     #[test]
@@ -298,7 +403,36 @@ mod tests {
         std::fs::write(&path, vec![7; 50_000]).unwrap();
         let mut hasher = Hasher::new(FILE_BYTES_MAX, 500_000);
         let begun = Instant::now();
-        hasher.hash(&key_of(&path, NOBODY), &names(&path)).unwrap();
+        hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)).unwrap();
         assert!(begun.elapsed() >= Duration::from_millis(90), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_small_program_overtakes_a_large_one_and_one_reading_serves_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let (large, small) = (folder.path().join("large"), folder.path().join("small"));
+        std::fs::write(&large, vec![7; 4 * CHUNK_BYTES]).unwrap();
+        std::fs::write(&small, "small").unwrap();
+        let mut hasher = Hasher::default();
+        let another = Identity { pid: u32::MAX - 1, ..NOBODY };
+        for key in [key_of(&large, NOBODY), key_of(&large, another)] {
+            assert_eq!(hasher.add(&key, &names(&large), UnixNs(u64::MAX)), None);
+        }
+        assert!(hasher.step().is_empty());
+        assert_eq!(hasher.add(&key_of(&small, NOBODY), &names(&small), UnixNs(u64::MAX)), None);
+        // Gone by name, and still open.
+        std::fs::remove_file(&small).unwrap();
+        let mut order = Vec::new();
+        while hasher.next_in().is_some() {
+            order.extend(hasher.step().into_iter().map(|(key, hash)| (key, hash.is_ok())));
+        }
+        let expected = [key_of(&large, NOBODY), key_of(&large, another)].map(|key| (key, true));
+        assert_eq!(order.len(), 3);
+        assert_eq!(
+            (order[0].1, &order[1..]),
+            (false, &expected[..]),
+            "what was unlinked meanwhile has changed"
+        );
+        assert_eq!(hasher.bytes_read(), 4 * CHUNK_BYTES as u64 + 5);
     }
 }

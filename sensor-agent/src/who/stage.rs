@@ -10,14 +10,15 @@ use super::worker::{Answer, Lookups, Request, UnitRef};
 use crate::enrich::recent::Recent;
 use crate::event::{BootNs, Identity};
 use crate::finding::ProcessFacts;
+use sensor_baseline::UnixNs;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Something that processes did.
 pub trait Doing {
-    /// Shows each process that it names. `true` for the one whose program's hash is wanted.
-    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool));
+    /// Shows each process that it names; with the time at which it ran the one whose program's hash is wanted.
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, Option<UnixNs>));
 }
 
 /// The queue.
@@ -52,7 +53,7 @@ impl<T: Doing> Stage<T> {
         self.desk.collect(now);
         let desk = &mut self.desk;
         let mut is_complete = true;
-        item.each_process(&mut |facts, is_hashed| is_complete &= desk.serve(facts, is_hashed, now, now));
+        item.each_process(&mut |facts, ran| is_complete &= desk.serve(facts, ran, now, now));
         if is_complete && self.waiting.is_empty() {
             self.ready.push_back(item);
             return;
@@ -75,9 +76,7 @@ impl<T: Doing> Stage<T> {
         let front = self.waiting.front_mut()?;
         let desk = &mut self.desk;
         let (mut is_complete, since) = (true, front.since);
-        front
-            .item
-            .each_process(&mut |facts, is_hashed| is_complete &= desk.serve(facts, is_hashed, since, now));
+        front.item.each_process(&mut |facts, ran| is_complete &= desk.serve(facts, ran, since, now));
         let is_late = now > since.after(WAIT_NS);
         if !is_complete && !is_late {
             return None;
@@ -197,7 +196,7 @@ impl Desk {
     }
 
     /// Fills in what is known of a process, and asks for the rest. Whether all is known. The item waits since `since`.
-    fn serve(&mut self, facts: &mut ProcessFacts, is_hashed: bool, since: BootNs, now: BootNs) -> bool {
+    fn serve(&mut self, facts: &mut ProcessFacts, ran: Option<UnixNs>, since: BootNs, now: BootNs) -> bool {
         if facts.who.place == Place::default() {
             facts.who.place = Place::of(&facts.cgroup, facts.shim.as_deref());
         }
@@ -208,7 +207,7 @@ impl Desk {
         let has_names = self.serve_names(facts, since, now);
         let has_container = self.serve_container(facts, now);
         let has_timer = self.serve_timer(facts, now);
-        let has_hash = !is_hashed || self.serve_hash(facts, now);
+        let has_hash = ran.is_none_or(|ran| self.serve_hash(facts, ran, now));
         has_names && has_container && has_timer && has_hash
     }
 
@@ -226,7 +225,7 @@ impl Desk {
         // A number without a name may have got one just now; one with a name keeps it for a while.
         let is_missing = self.names_as_of.is_none() || (!is_named && is_older(NAMES_UNKNOWN_AGE_NS, since));
         if is_missing || is_older(NAMES_AGE_NS, now) {
-            let is_asked = self.ask(Question::Names, Vec::new(), now);
+            let is_asked = self.ask(Question::Names, |lookups| lookups.ask(Request::Names { asked: now }));
             return !is_missing || !is_asked;
         }
         true
@@ -246,8 +245,8 @@ impl Desk {
             facts.who.container_missing = Some(missing.name());
             return true;
         }
-        let question = Question::Container(wanted.clone());
-        !self.ask(question, Vec::new(), now)
+        let wanted = wanted.clone();
+        !self.ask(Question::Container(wanted.clone()), |lookups| lookups.ask(Request::Container(wanted)))
     }
 
     fn serve_timer(&mut self, facts: &mut ProcessFacts, now: BootNs) -> bool {
@@ -264,10 +263,10 @@ impl Desk {
             facts.who.timer.clone_from(timer);
             return true;
         }
-        !self.ask(Question::Timer(unit), Vec::new(), now)
+        !self.ask(Question::Timer(unit.clone()), |lookups| lookups.ask(Request::Timer(unit)))
     }
 
-    fn serve_hash(&mut self, facts: &mut ProcessFacts, now: BootNs) -> bool {
+    fn serve_hash(&mut self, facts: &mut ProcessFacts, ran: UnixNs, now: BootNs) -> bool {
         let Some(file) = facts.file else { return true };
         if matches!(facts.who.hash, Some(Ok(_))) {
             return true;
@@ -281,7 +280,8 @@ impl Desk {
         }
         let own = facts.who.has_host_mounts.then(|| facts.exe.clone());
         let on_host = facts.on_host(&facts.exe);
-        let is_asked = self.ask(Question::Hash(key), own.into_iter().chain(on_host).collect(), now);
+        let request = (key.clone(), own.into_iter().chain(on_host).collect(), ran);
+        let is_asked = self.ask(Question::Hash(key), |lookups| lookups.ask_hash(request));
         if !is_asked {
             facts.who.hash = Some(Err(NoHash::Refused));
         }
@@ -289,17 +289,12 @@ impl Desk {
     }
 
     /// Asks unless it was asked before. Whether an answer is to be waited for.
-    fn ask(&mut self, question: Question, names: Vec<String>, now: BootNs) -> bool {
+    fn ask(&mut self, question: Question, ask: impl FnOnce(&Lookups) -> bool) -> bool {
         let Some(lookups) = &self.lookups else { return false };
         if self.asked.contains(&question) {
             return true;
         }
-        let has_room = match question.clone() {
-            Question::Names => lookups.ask(Request::Names { asked: now }),
-            Question::Container(container) => lookups.ask(Request::Container(container)),
-            Question::Timer(unit) => lookups.ask(Request::Timer(unit)),
-            Question::Hash(key) => lookups.ask_hash(key, names),
-        };
+        let has_room = ask(lookups);
         if has_room {
             self.asked.insert(question);
         } else {
@@ -312,12 +307,12 @@ impl Desk {
     fn give_up<T: Doing>(&mut self, mut item: T) -> T {
         let is_looked_up = self.lookups.is_some();
         let missing = &mut self.counters.hashes_missing;
-        item.each_process(&mut |facts, is_hashed| {
+        item.each_process(&mut |facts, ran| {
             let who = &mut facts.who;
             if who.place.container.is_some() && who.container.is_none() && who.container_missing.is_none() {
                 who.container_missing = Some(NoHash::Late.name());
             }
-            if is_hashed && is_looked_up && facts.file.is_some() && who.hash.is_none() {
+            if ran.is_some() && is_looked_up && facts.file.is_some() && who.hash.is_none() {
                 who.hash = Some(Err(NoHash::Late));
                 *missing += 1;
             }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::enrich::subject::FileId;
+use crate::who::worker::HashRequest;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// An item: one process, whose hash is wanted or not.
@@ -10,15 +11,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 struct Item(ProcessFacts, bool);
 
 impl Doing for Item {
-    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool)) {
-        visit(&mut self.0, self.1);
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, Option<UnixNs>)) {
+        visit(&mut self.0, self.1.then_some(UnixNs(77)));
     }
 }
 
 struct Fixture {
     stage: Stage<Item>,
     requests: Receiver<Request>,
-    hashes: Receiver<(HashKey, Vec<String>)>,
+    hashes: Receiver<HashRequest>,
     answers: Sender<Answer>,
 }
 
@@ -128,7 +129,8 @@ fn an_item_whose_time_is_up_passes_with_what_is_known_and_says_why() {
     let path = "/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let facts = ProcessFacts { file, exe: "/bin/x".to_owned(), mnt_ns: OWN_NAMESPACE, ..process(1, path) };
     fixture.stage.push(Item(facts, true), ms(100));
-    let (_, names) = fixture.hashes.try_recv().unwrap();
+    let (_, names, ran) = fixture.hashes.try_recv().unwrap();
+    assert_eq!(ran, UnixNs(77));
     assert_eq!(names, ["/bin/x"], "in the agent's own mounts the path is the host's");
     assert_eq!(fixture.pop(600), None);
     let late = fixture.pop(601).unwrap();
@@ -164,7 +166,7 @@ fn a_question_for_which_there_is_no_room_holds_nothing_up() {
         let facts = ProcessFacts { file: file(u64::from(pid)), ..process(pid, "/") };
         fixture.stage.push(Item(facts, true), ms(1));
     }
-    let (key, _) = fixture.hashes.try_recv().unwrap();
+    let (key, ..) = fixture.hashes.try_recv().unwrap();
     fixture.answers.send(Answer::Hash(key, Ok(Arc::from("ab")))).unwrap();
     assert_eq!(fixture.pop(2).unwrap().who.hash, Some(Ok(Arc::from("ab"))));
     // The second may be asked for now that there is room, or has passed without: it does not wait for ever.

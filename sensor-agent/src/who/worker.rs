@@ -8,7 +8,8 @@ use super::place::ContainerRef;
 use super::timers::Timers;
 use crate::event::BootNs;
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use sensor_baseline::UnixNs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub enum Request {
     /// The timer of a unit.
     Timer(UnitRef),
 }
+
+/// A program, the names it has on the host, escaped, and a time at which it was known to run.
+pub type HashRequest = (HashKey, Vec<String>, UnixNs);
 
 /// A unit of a service manager.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,7 +61,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Lookups {
     requests: Sender<Request>,
-    hashes: Sender<(HashKey, Vec<String>)>,
+    hashes: Sender<HashRequest>,
     answers: Receiver<Answer>,
 }
 
@@ -86,7 +90,7 @@ impl Lookups {
     #[cfg(test)]
     pub(super) const fn of(
         requests: Sender<Request>,
-        hashes: Sender<(HashKey, Vec<String>)>,
+        hashes: Sender<HashRequest>,
         answers: Receiver<Answer>,
     ) -> Self {
         Self { requests, hashes, answers }
@@ -98,10 +102,10 @@ impl Lookups {
         self.requests.try_send(request).is_ok()
     }
 
-    /// Asks for a hash. `names` are the program's on the host, escaped. `false` when there is no room.
+    /// Asks for a hash. `false` when there is no room.
     #[must_use]
-    pub fn ask_hash(&self, key: HashKey, names: Vec<String>) -> bool {
-        self.hashes.try_send((key, names)).is_ok()
+    pub fn ask_hash(&self, request: HashRequest) -> bool {
+        self.hashes.try_send(request).is_ok()
     }
 
     /// The next answer that has come.
@@ -139,12 +143,25 @@ fn answer_all(requests: &Receiver<Request>, answers: &Sender<Answer>, roots: Roo
     }
 }
 
-fn hash_all(wanted: &Receiver<(HashKey, Vec<String>)>, answers: &Sender<Answer>) {
+fn hash_all(wanted: &Receiver<HashRequest>, answers: &Sender<Answer>) {
     let mut hasher = Hasher::default();
-    for (key, names) in wanted {
-        let hash = hasher.hash(&key, &names);
-        if answers.send(Answer::Hash(key, hash)).is_err() {
-            return;
+    loop {
+        let asked = match hasher.next_in() {
+            None => wanted.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => wanted.recv_timeout(wait),
+        };
+        // Whatever is asked for is opened first, while it is there.
+        let known = match asked {
+            Ok((key, names, until)) => {
+                hasher.add(&key, &names, until).map(|hash| (key, hash)).into_iter().collect()
+            }
+            Err(RecvTimeoutError::Timeout) => hasher.step(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        for (key, hash) in known {
+            if answers.send(Answer::Hash(key, hash)).is_err() {
+                return;
+            }
         }
     }
 }
