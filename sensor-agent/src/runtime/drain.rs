@@ -120,8 +120,9 @@ impl Drain {
     }
 
     /// Publishes the counters and declares what was lost since the last time.
-    fn account(&self, accounting: &mut Accounting, rounds_unordered: u64) -> Result<(), KernelError> {
+    fn account(&mut self, accounting: &mut Accounting, rounds_unordered: u64) -> Result<(), KernelError> {
         let kernel = self.kernel.counters()?;
+        self.rescanner.note_lost(kernel.process_records_lost());
         let account = Account::of(&kernel, self.pipeline.delivered());
         let pipeline = self.pipeline.counters();
         let evicted = pipeline.get("processes_evicted").copied().unwrap_or(0);
