@@ -39,7 +39,7 @@ const ACCELERATOR_VARIABLE: &str = "SENSOR_VM_ACCELERATOR";
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 mitigations=off edd=off";
 
 /// How long a machine may take: all tests take a minute or two where the processor is emulated.
-const DEADLINE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_secs(1_200);
 
 /// Pause between two looks at a machine.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
