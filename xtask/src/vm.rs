@@ -248,6 +248,8 @@ fn build() -> Result<PathBuf> {
         .current_dir(workspace_root())
         .args(["test", "--no-run", "--message-format=json-render-diagnostics"])
         .args(["-p", "sensor-agent", "--test", TESTS, "--target", "x86_64-unknown-linux-gnu"])
+        // Each test looks up some hundred kernel functions in the kernel's BTF, which an emulator makes slow.
+        .args(["--config", "profile.dev.package.aya-obj.opt-level=3"])
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     let output = command.stderr(Stdio::inherit()).output().context("running cargo test --no-run")?;
     ensure!(output.status.success(), "the kernel tests do not build: {}", output.status);

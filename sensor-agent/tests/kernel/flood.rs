@@ -1,4 +1,4 @@
-//! many processes as fast as the machine can, nothing missing; and rings that are too small, every
+//! Many processes as fast as the machine can, nothing missing; and rings that are too small, every
 //! loss counted. Skips where loading is not permitted. It may call the agent's kernel module.
 
 use crate::support::{Capture, Folder, actor};

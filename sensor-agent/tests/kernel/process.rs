@@ -1,4 +1,4 @@
-//! execs, forks and exits of real programs, on the running kernel. Skips where loading is not
+//! Execs, forks and exits of real programs, on the running kernel. Skips where loading is not
 //! permitted. It may call the agent's kernel module.
 
 use crate::raw;

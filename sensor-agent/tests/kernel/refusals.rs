@@ -1,7 +1,9 @@
-//! what keeps the kernel side from loading is said in words. It may call the agent's kernel module.
+//! What keeps the kernel side from loading, and what it cannot see, is said in words. It may call the agent's kernel
+//! module.
 
 use crate::support::{Capture, Folder, output};
 use nix::unistd::{Uid, setuid};
+use sensor_agent::kernel::limits::limits;
 use sensor_agent::kernel::{Kernel, KernelOptions, check};
 use sensor_event::Kind;
 use std::fs;
@@ -71,4 +73,16 @@ fn check_names_every_event_and_its_hook() {
         assert!(events.contains(&kind.name()), "{}", kind.name());
     }
     assert!(report.hooks.iter().all(|hook| !hook.hook.is_empty() && !hook.tier.is_empty()));
+}
+
+#[test]
+fn limits_are_of_events_of_the_table() {
+    let limits = limits();
+    for limit in &limits {
+        assert!(Kind::ALL.iter().any(|kind| kind.name() == limit.event), "{limit:?}");
+        assert!(!limit.what.is_empty() && !limit.what.ends_with('.'), "{limit:?}");
+        // For the tables of docs/kernel-support.md.
+        println!("limit: {}", serde_json::json!(limit));
+    }
+    assert!(!limits.is_empty());
 }

@@ -2,7 +2,7 @@
 //! by hand. It may rewrite that one part of that one file.
 
 use super::kernels::Name;
-use super::outcome::{Cell, Fact};
+use super::outcome::{Cell, Fact, Limit};
 use super::{Run, Tier};
 use crate::workspace_root;
 use anyhow::{Context, Result};
@@ -33,7 +33,9 @@ pub(super) fn write(runs: &[Run]) -> Result<()> {
             cells: &run.outcome.cells,
         })
         .collect();
-    let text = replaced(&text, &tables(&facts)).with_context(|| format!("{FILE} has no generated part"))?;
+    let limits: BTreeSet<&Limit> = runs.iter().flat_map(|run| &run.outcome.limits).collect();
+    let part = tables(&facts) + &limits_table(&limits);
+    let text = replaced(&text, &part).with_context(|| format!("{FILE} has no generated part"))?;
     fs::write(&path, text).with_context(|| format!("writing {FILE}"))?;
     println!("vm: wrote the table of {FILE}");
     Ok(())
@@ -133,6 +135,22 @@ fn append_row(text: &mut String, kind: &str, row: &Row, is_true: impl Iterator<I
     append(text, format_args!(" {hook} | {tier} | {} |\n", what.replace('|', "\\|")));
 }
 
+/// What the hooks do not show, events that share it in one row.
+fn limits_table(limits: &BTreeSet<&Limit>) -> String {
+    let mut events: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
+    for limit in limits {
+        events.entry((&limit.tier, &limit.kernels, &limit.what)).or_default().push(&limit.event);
+    }
+    let mut text = String::from(
+        "\n### What a hook cannot see\n\n| tier | kernels | events | what |\n|---|---|---|---|\n",
+    );
+    for ((tier, kernels, what), events) in events {
+        let what = what.replace('|', "\\|");
+        append(&mut text, format_args!("| {tier} | {kernels} | {} | {what} |\n", events.join(", ")));
+    }
+    text
+}
+
 fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
     text.write_fmt(what).expect("a string takes whatever is written to it");
 }
@@ -141,8 +159,9 @@ fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
 mod tests {
     use super::super::Tier;
     use super::super::kernels::Name;
-    use super::super::outcome::{Cell, Fact};
-    use super::{BEGIN, END, Facts, replaced, tables};
+    use super::super::outcome::{Cell, Fact, Limit};
+    use super::{BEGIN, END, Facts, limits_table, replaced, tables};
+    use std::collections::BTreeSet;
 
     fn asserted(kind: &str, hook: &str, what: &str) -> Cell {
         let (tier, hook, what) = ("lsm".to_owned(), hook.to_owned(), what.to_owned());
@@ -168,6 +187,20 @@ mod tests {
             "| exec |  |  |  | **?** |  |  | not asserted by any test |",
         ];
         assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn events_that_share_a_limit_share_a_row() {
+        let limit = |tier: &str, event: &str| Limit {
+            tier: tier.to_owned(),
+            kernels: "all".to_owned(),
+            what: "a|b".to_owned(),
+            event: event.to_owned(),
+        };
+        let limits = [limit("lsm", "exec"), limit("tracepoint", "fork"), limit("lsm", "exit")];
+        let text = limits_table(&limits.iter().collect::<BTreeSet<_>>());
+        let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("|---")).skip(1).collect();
+        assert_eq!(rows, ["| lsm | all | exec, exit | a\\|b |", "| tracepoint | all | fork | a\\|b |"]);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(super) struct Outcome {
     /// Why tests were skipped.
     pub(super) skips: Vec<String>,
     pub(super) cells: Vec<Cell>,
+    /// What the agent says it cannot see.
+    pub(super) limits: Vec<Limit>,
     /// Exit status of the test binary, if it got that far.
     pub(super) status: Option<i32>,
 }
@@ -34,8 +36,24 @@ pub(super) enum Fact {
     Impossible(String),
 }
 
+/// Something that an event does not show; the same on every machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Limit {
+    /// Tier of the hooks that have it.
+    pub(super) tier: String,
+    /// Kernels that have it, in words.
+    pub(super) kernels: String,
+    /// What is not seen.
+    pub(super) what: String,
+    /// Name of the event.
+    pub(super) event: String,
+}
+
 /// Stands before a cell's JSON.
-const CELL_MARK: &str = "cell: {";
+const CELL_MARK: &str = "cell: ";
+
+/// Stands before a limit's JSON.
+const LIMIT_MARK: &str = "limit: ";
 
 impl Outcome {
     pub(super) fn of(log: &str) -> Self {
@@ -47,6 +65,7 @@ impl Outcome {
                 outcome.skips.push(reason.to_owned());
             }
             outcome.cells.extend(cell(line));
+            outcome.limits.extend(limit(line));
             if let Some(status) = line.strip_prefix(EXIT_MARK) {
                 outcome.status = status.trim().parse().ok();
             }
@@ -66,15 +85,32 @@ impl Outcome {
 }
 
 fn cell(line: &str) -> Option<Cell> {
-    let at = line.find(CELL_MARK)? + CELL_MARK.len() - 1;
-    // Only the first value of the line: the next test's output may follow it.
-    let value: Value = serde_json::Deserializer::from_str(&line[at..]).into_iter().next()?.ok()?;
-    let text = |name: &str| value[name].as_str().map(str::to_owned);
-    let fact = match text("reason") {
+    let value = value_after(line, CELL_MARK)?;
+    let fact = match text_of(&value, "reason") {
         Some(reason) => Fact::Impossible(reason),
-        None => Fact::Asserted { tier: text("tier")?, hook: text("hook")?, what: text("what")? },
+        None => Fact::Asserted {
+            tier: text_of(&value, "tier")?,
+            hook: text_of(&value, "hook")?,
+            what: text_of(&value, "what")?,
+        },
     };
-    Some(Cell { kind: text("kind")?, fact })
+    Some(Cell { kind: text_of(&value, "kind")?, fact })
+}
+
+fn limit(line: &str) -> Option<Limit> {
+    let value = value_after(line, LIMIT_MARK)?;
+    let text = |name| text_of(&value, name);
+    Some(Limit { tier: text("tier")?, kernels: text("kernels")?, what: text("what")?, event: text("event")? })
+}
+
+/// The JSON object that stands after a mark. The next test's output may follow it.
+fn value_after(line: &str, mark: &str) -> Option<Value> {
+    let (_, rest) = line.split_once(mark).filter(|(_, rest)| rest.starts_with('{'))?;
+    serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
+}
+
+fn text_of(value: &Value, name: &str) -> Option<String> {
+    value[name].as_str().map(str::to_owned)
 }
 
 /// The lines that a test wrote: from its name to the next test's.
@@ -87,9 +123,9 @@ pub(super) fn output_of<'a>(log: &'a str, name: &str) -> impl Iterator<Item = &'
 
 #[cfg(test)]
 mod tests {
-    use super::{Cell, Fact, Outcome, output_of};
+    use super::{Cell, Fact, Limit, Outcome, output_of};
 
-    const LOG: &str = "running 4 tests
+    const LOG: &str = "running 5 tests
 test a::one ... cell: {\"hook\":\"tp/x\",\"kind\":\"exec\",\"tier\":\"tracepoint\",\"what\":\"all: {}\"}
 ok
 test a::two ... 
@@ -100,13 +136,15 @@ test a::three ... skipped: no such thing
 ok
 test a::four ... cell: {\"kind\":\"mount\",\"reason\":\"none here\"}
 ok
+test a::five ... limit: {\"event\":\"send\",\"kernels\":\"all\",\"tier\":\"lsm\",\"what\":\"raw\"}
+ok
 
 failures:
 
 failures:
     a::two
 
-test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 44.76s
+test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 44.76s
 
 sensor-vm: exit 101
 ";
@@ -115,7 +153,7 @@ sensor-vm: exit 101
     fn log_is_counted_and_cells_are_found() {
         let outcome = Outcome::of(LOG);
         let totals = &outcome.totals;
-        assert_eq!((totals.passed(), totals.failed, totals.skipped), (2, 1, 1));
+        assert_eq!((totals.passed(), totals.failed, totals.skipped), (3, 1, 1));
         assert_eq!(outcome.failures, ["a::two"]);
         assert_eq!(outcome.skips, ["no such thing"]);
         assert_eq!(outcome.status, Some(101));
@@ -130,6 +168,8 @@ sensor-vm: exit 101
             Cell { kind: "mount".to_owned(), fact: Fact::Impossible("none here".to_owned()) },
         ];
         assert_eq!(outcome.cells, expected);
+        let [tier, kernels, what, event] = ["lsm", "all", "raw", "send"].map(str::to_owned);
+        assert_eq!(outcome.limits, [Limit { tier, kernels, what, event }]);
     }
 
     #[test]
