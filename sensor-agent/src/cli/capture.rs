@@ -268,7 +268,7 @@ impl Outlet<'_> {
             match self.sender.send_timeout(batch, IDLE_INTERVAL) {
                 Ok(()) => return,
                 Err(SendTimeoutError::Disconnected(unsent) | SendTimeoutError::Timeout(unsent)) => {
-                    batch = unsent
+                    batch = unsent;
                 }
             }
             if interrupt.is_set() && interrupted_since.get_or_insert_with(Instant::now).elapsed() > STUCK_MAX

@@ -131,7 +131,7 @@ pub const LIMITS: &[Limit] = &[
         tier: Some(Tier::TRACEPOINT),
         kernels: Kernels::All,
         what: "the name is read from the caller's memory after the call and may have been rewritten meanwhile: it \
-               carries from_caller; the directory it starts at is the kernel's",
+               carries from_caller; the directory it starts at, and a file given by descriptor, are the kernel's",
     },
     Limit {
         kinds: RINGABLE_NAMED,
@@ -152,6 +152,19 @@ pub const LIMITS: &[Limit] = &[
         what: "of an open that fails the name is the caller's word, and the flags of openat2 are read from its memory",
     },
     Limit {
+        kinds: &[Kind::FILE_OPEN, Kind::ACCEPT, Kind::CONNECT, Kind::LISTEN, Kind::SOCKET],
+        tier: Some(Tier::TRACEPOINT),
+        kernels: Kernels::Before(5, 19),
+        what: "through io_uring it is not seen, but for TCP: a completion does not say of which request it is",
+    },
+    Limit {
+        kinds: &[Kind::FILE_OPEN, Kind::EXEC_MAP, Kind::ACCEPT],
+        tier: Some(Tier::TRACEPOINT),
+        kernels: Kernels::All,
+        what: "the object is the kernel's own, found by descriptor when the call is done: another thread that replaces \
+               the descriptor in time chooses which object is found",
+    },
+    Limit {
         kinds: &[Kind::FILE_OPEN],
         tier: None,
         kernels: Kernels::All,
@@ -169,6 +182,12 @@ pub const LIMITS: &[Limit] = &[
         tier: Some(Tier::TRACEPOINT),
         kernels: Kernels::All,
         what: "the peer of a UDP or unix connect that fails is the caller's word",
+    },
+    Limit {
+        kinds: &[Kind::CONNECT],
+        tier: Some(Tier::LSM),
+        kernels: Kernels::All,
+        what: "the path of a unix connect that fails is the kernel's copy of what the caller gave, not resolved",
     },
     Limit {
         kinds: &[Kind::SEND],
@@ -193,6 +212,12 @@ pub const LIMITS: &[Limit] = &[
         tier: Some(Tier::TRACEPOINT),
         kernels: Kernels::All,
         what: "a mapping that mprotect makes executable later is no record",
+    },
+    Limit {
+        kinds: &[Kind::CREDS],
+        tier: Some(Tier::TRACEPOINT),
+        kernels: Kernels::All,
+        what: "changes are seen at the exit of the calls that ask for them: what the kernel changes by itself is not",
     },
     Limit {
         kinds: &[Kind::VM_WRITE],
