@@ -561,4 +561,6 @@ pub const TICK_NS: u64 = 10_000_000;
 const EVICTED_SHARE: usize = 16;
 
 #[cfg(test)]
+mod seed_tests;
+#[cfg(test)]
 mod tests;

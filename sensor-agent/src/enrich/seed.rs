@@ -154,7 +154,7 @@ fn read_process(process: &ProcProcess, cgroups: &[SeedCgroup]) -> Result<SeedPro
     let is_kernel_thread = StatFlags::from_bits_truncate(stat.flags).contains(StatFlags::PF_KTHREAD);
     let files = process_files(&stat);
     let exe = std::fs::metadata(files.join("exe"));
-    Ok(SeedProcess {
+    let seen = SeedProcess {
         pid: u32::try_from(stat.pid).unwrap_or_default(),
         ppid: u32::try_from(stat.ppid).unwrap_or_default(),
         start_time_ns: stat.starttime.saturating_mul(TICK_NS),
@@ -178,7 +178,12 @@ fn read_process(process: &ProcProcess, cgroups: &[SeedCgroup]) -> Result<SeedPro
         cgroup,
         is_kernel_thread,
         is_zombie: stat.state == 'Z' && stat.num_threads <= 1,
-    })
+    };
+    // Most was read by the process's number, which may be another's by now.
+    match ProcProcess::new(stat.pid).and_then(|process| process.stat()) {
+        Ok(now) if now.starttime != stat.starttime => Err(procfs::ProcError::NotFound(None)),
+        _ => Ok(seen),
+    }
 }
 
 /// Where /proc shows the process's files: at its leader, or at a thread that lives when the leader has ended.
@@ -275,6 +280,89 @@ const CGROUPS_SCANNED_MAX: usize = 16_384;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every process that lives on: parent, start time and program are known, kernel threads and those without a
+    /// program aside; the first process has no parent.
+    #[test]
+    fn the_scan_knows_every_process_that_proc_shows() {
+        let before = pids();
+        let seed = scan().unwrap();
+        let after = pids();
+        let own = nix::unistd::geteuid().as_raw();
+        let mut compared = 0;
+        for (pid, start) in before.iter().filter(|(pid, start)| after.get(*pid) == Some(*start)) {
+            let found = seed.processes.iter().find(|process| process.pid == *pid);
+            let found = found.unwrap_or_else(|| panic!("{pid} is missing"));
+            compared += 1;
+            assert_eq!(found.start_time_ns, start * TICK_NS, "{pid}");
+            assert!(!found.comm.is_empty(), "{pid}");
+            // The parent of the first process, and of kernel threads' first, is outside.
+            let has_no_parent = found.ppid == 0 && (*pid == 1 || found.is_kernel_thread);
+            assert!(
+                has_no_parent || after.contains_key(&found.ppid) || before.contains_key(&found.ppid),
+                "{found:?}"
+            );
+            let is_readable = own == 0 || (found.uid == own && found.euid == own);
+            // The first process may keep what it runs to itself, from root as well.
+            let has_program = !found.is_kernel_thread && !found.is_zombie && is_readable && *pid != 1;
+            assert!(!has_program || (!found.exe.is_empty() && found.inode != 0), "{found:?}");
+            assert!(!found.cgroup.ends_with(" (deleted)"), "{found:?}");
+        }
+        assert!(compared > 0);
+    }
+
+    /// Start times in ticks by pid, read without the code under test.
+    fn pids() -> std::collections::BTreeMap<u32, u64> {
+        let listed = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let numbered = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let start = |pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+        };
+        numbered.filter_map(|pid| Some((pid, start(pid)?))).collect()
+    }
+
+    #[test]
+    fn a_name_that_is_no_more_loses_the_mark_and_one_that_is_so_keeps_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("sleeper");
+        let marked = folder.path().join("sleeper (deleted)");
+        let text = |path: &Path| escape(path.as_os_str().as_bytes());
+        for program in [&plain, &marked] {
+            std::fs::copy("/bin/sleep", program).unwrap();
+        }
+        let mut children: Vec<_> = [&plain, &marked]
+            .map(|program| std::process::Command::new(program).arg("60").spawn().unwrap())
+            .into();
+        std::fs::remove_file(&plain).unwrap();
+        let files = |child: &std::process::Child| PathBuf::from(format!("/proc/{}", child.id()));
+        assert_eq!(link_text(&files(&children[0]), "exe"), text(&plain));
+        assert_eq!(link_text(&files(&children[1]), "exe"), text(&marked));
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let known = [SeedCgroup { id: 1, path: "/b (deleted)".to_owned() }];
+        assert_eq!(cgroup_text(b"/a (deleted)", &known), "/a");
+        assert_eq!(cgroup_text(b"/b (deleted)", &known), "/b (deleted)");
+    }
+
+    #[test]
+    fn a_zombie_is_told_from_what_lives() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = child.id();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let zombie = loop {
+            let seed = scan().unwrap();
+            let found = seed.processes.into_iter().find(|process| process.pid == pid && process.is_zombie);
+            assert!(found.is_some() || std::time::Instant::now() < deadline, "it never ended");
+            if let Some(zombie) = found {
+                break zombie;
+            }
+        };
+        assert_eq!((zombie.ppid, zombie.exe.as_str()), (std::process::id(), ""));
+        child.wait().unwrap();
+    }
 
     #[test]
     fn the_scan_finds_this_process_as_it_is() {

@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn nothing_below_a_workload_borrows_a_name() {
         let check = |path: &str, expected: &str| {
-            assert_eq!(workload_of(&path.replace("ID", ID), 1, None).0, expected)
+            assert_eq!(workload_of(&path.replace("ID", ID), 1, None).0, expected);
         };
         check("/user.slice/user-1.slice/user@1.service/app.slice/nginx.service", "session:user");
         check("/system.slice/docker-ID.scope/system.slice/nginx.service", "container:0123456789ab");

@@ -193,7 +193,7 @@ impl Hasher {
             }
             Ok(length) => {
                 job.sum.update(&self.chunk[..length]);
-                job.left -= length as i64;
+                job.left = job.left.saturating_sub_unsigned(length as u64);
                 self.budget.spend(length as u64);
                 return Vec::new();
             }
