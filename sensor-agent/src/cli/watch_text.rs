@@ -17,11 +17,12 @@ pub(super) fn write_line(enriched: &EnrichedEvent, line: &mut Vec<u8>) {
     let Some((kind, text)) = describe(enriched) else { return };
     let time = time_text(enriched.time.0);
     let (pid, uid, program) = match &enriched.process {
-        Some(facts) => (facts.pid.to_string(), facts.uid.to_string(), program(facts)),
+        Some(facts) => (facts.pid.to_string(), user(facts), program(facts)),
         None => ("?".to_owned(), "?".to_owned(), "?"),
     };
     let ppid = enriched.parent.as_ref().map_or(enriched.event.actor.parent.pid, |parent| parent.pid);
-    writeln!(line, "{time} {kind:<9} pid={pid:<7} ppid={ppid:<7} uid={uid:<5} {program} {text}")
+    let place = enriched.process.as_ref().map(place).unwrap_or_default();
+    writeln!(line, "{time} {kind:<9} pid={pid:<7} ppid={ppid:<7} uid={uid:<5} {place}{program} {text}")
         .expect("writing to memory does not fail");
 }
 
@@ -39,6 +40,28 @@ pub(super) fn joined(arguments: &[String]) -> String {
         text += "...";
     }
     text
+}
+
+fn user(facts: &ProcessFacts) -> String {
+    match &facts.who.user {
+        Some(name) => format!("{}({name})", facts.uid),
+        None => facts.uid.to_string(),
+    }
+}
+
+/// The container, else the unit, else the login session; with a space behind.
+fn place(facts: &ProcessFacts) -> String {
+    let (who, place) = (&facts.who, &facts.who.place);
+    if let Some(told) = &place.container {
+        let found = who.container.as_deref();
+        let name = found.and_then(|found| found.name.as_ref()).unwrap_or(&told.id);
+        let image = found.and_then(|found| found.image.as_ref());
+        return image.map_or_else(|| format!("[{name}] "), |image| format!("[{name} {image}] "));
+    }
+    if let Some(unit) = place.unit.as_ref().or(place.user_unit.as_ref()) {
+        return format!("[{unit}] ");
+    }
+    place.session.as_ref().map_or_else(String::new, |session| format!("[session {session}] "))
 }
 
 fn program(facts: &ProcessFacts) -> &str {
