@@ -29,7 +29,19 @@ pub fn emit_from(
     fill: impl FnOnce(Draft) -> Result<(), LossReason>,
 ) -> i32 {
     count(kind, Counter::Seen);
-    exit_code(kind, build(tier, kind, body_bytes, fill))
+    exit_code(kind, build(tier, kind, Address::current_task(), body_bytes, fill))
+}
+
+/// As [`emit`], about another task.
+#[inline(always)]
+pub fn emit_about(
+    task: Address,
+    kind: Kind,
+    body_bytes: usize,
+    fill: impl FnOnce(Draft) -> Result<(), LossReason>,
+) -> i32 {
+    count(kind, Counter::Seen);
+    exit_code(kind, build(Tier::TRACEPOINT, kind, task, body_bytes, fill))
 }
 
 /// Accounts for a record that could not be begun.
@@ -56,12 +68,13 @@ pub fn is_agent_task(task: Address) -> bool {
 fn build(
     tier: Tier,
     kind: Kind,
+    task: Address,
     body_bytes: usize,
     fill: impl FnOnce(Draft) -> Result<(), LossReason>,
 ) -> Result<(), LossReason> {
     let claim = maps::claim()?;
     let draft = Draft::new(&claim, body_bytes);
-    let built = header::describe(draft, tier, kind).and_then(|()| fill(draft));
+    let built = header::describe(draft, tier, kind, task).and_then(|()| fill(draft));
     let submitted = built.and_then(|()| {
         if draft.len() >= sensor_event::RECORD_BYTES_MAX as u64 {
             return Err(LossReason::Oversize);

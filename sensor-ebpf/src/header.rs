@@ -18,7 +18,7 @@ const UNSET: u32 = u32::MAX;
 
 /// Writes everything but the length, which the draft keeps.
 #[inline(always)]
-pub fn describe(draft: Draft, tier: Tier, kind: Kind) -> Result<(), LossReason> {
+pub fn describe(draft: Draft, tier: Tier, kind: Kind, task: Address) -> Result<(), LossReason> {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     draft.put(offset_of!(Header, time_ns), now);
@@ -27,15 +27,15 @@ pub fn describe(draft: Draft, tier: Tier, kind: Kind) -> Result<(), LossReason> 
     draft.put(offset_of!(Header, tier), tier);
     // SAFETY: the helper has no preconditions.
     draft.put(offset_of!(Header, cpu), unsafe { bpf_get_smp_processor_id() });
-    if describe_task(draft.index()) == 0 { Ok(()) } else { Err(LossReason::Fault) }
+    if describe_task(draft.index(), task.0) == 0 { Ok(()) } else { Err(LossReason::Fault) }
 }
 
-/// Writes what concerns the current task. Returns 0, or 1 when something could not be read.
+/// Writes what concerns the task. Returns 0, or 1 when something could not be read.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn describe_task(draft: u32) -> u32 {
+pub extern "C" fn describe_task(draft: u32, task: u64) -> u32 {
     let Some(draft) = Draft::at_index(draft) else { return 1 };
-    u32::from(fill_task(draft, Address::current_task()).is_err())
+    u32::from(fill_task(draft, Address(task)).is_err())
 }
 
 #[inline(always)]

@@ -14,6 +14,7 @@ mod files;
 mod globals;
 mod header;
 mod io_uring;
+mod iterator;
 mod lsm;
 mod maps;
 mod names;

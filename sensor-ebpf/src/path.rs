@@ -35,19 +35,25 @@ pub struct Place {
 /// Never fails: what could not be read is left out and flagged.
 #[inline(always)]
 pub fn append(draft: Draft, reference: usize, place: &Place) {
-    append_path(draft.index(), reference as u32, place.dentry.0, place.mount.0);
+    append_of(Address::current_task(), draft, reference, place);
+}
+
+/// As [`append`], as seen by another task: its root is what the components below the root are counted from.
+#[inline(always)]
+pub fn append_of(task: Address, draft: Draft, reference: usize, place: &Place) {
+    append_path(draft.index(), reference as u32, place.dentry.0, place.mount.0, task.0);
 }
 
 /// [`append`] as a subprogram; returns what one must, a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn append_path(draft: u32, reference: u32, dentry: u64, mount: u64) -> u32 {
+pub extern "C" fn append_path(draft: u32, reference: u32, dentry: u64, mount: u64, task: u64) -> u32 {
     let Some(draft) = Draft::at_index(draft) else { return 1 };
     let (reference, place) = (bounded(reference), &Place { mount: Address(mount), dentry: Address(dentry) });
     let start = draft.len();
     start_reference(draft, reference);
     let mut flags = deleted(place.dentry).0;
-    flags |= climb(draft, reference, place).0;
+    flags |= climb(draft, reference, place, Address(task)).0;
     finish_reference(draft, reference, start, PathFlags(flags));
     0
 }
@@ -55,8 +61,8 @@ pub extern "C" fn append_path(draft: u32, reference: u32, dentry: u64, mount: u6
 /// What the loop counts lives in the record and not in registers: the verifier would take each value for another
 /// state, and see exponentially many.
 #[inline(always)]
-fn climb(draft: Draft, reference: usize, place: &Place) -> PathFlags {
-    let Ok(root) = root(Address::current_task()) else { return PathFlags::FAULT };
+fn climb(draft: Draft, reference: usize, place: &Place, task: Address) -> PathFlags {
+    let Ok(root) = root(task) else { return PathFlags::FAULT };
     let root_mount = root.mount.container(&MOUNT_MNT);
     let end = draft.len() + SECTION_BYTES_MAX - u64::from(NAME_BYTES_MAX);
     let mut dentry = place.dentry;

@@ -43,13 +43,23 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn fill_exec(draft: Draft, bprm: Address) -> Result<(), LossReason> {
     let task = Address::current_task();
-    let file = bprm.follow(&BPRM_FILE)?;
+    draft.put(BODY + offset_of!(ExecBody, argc), bprm.field::<u32>(&BPRM_ARGC)?);
+    let mut flags = fill_program(draft, task, bprm.follow(&BPRM_FILE)?)?;
+    flags |= secure(bprm)?;
+    flags |= fill_names(draft, bprm)?;
+    flags |= fill_argv(draft, task.follow(&TASK_MM)?)?;
+    draft.put(BODY + offset_of!(ExecBody, flags), ExecFlags(flags));
+    Ok(())
+}
+
+/// What a task's program is and where it runs: everything but what was given to the exec. Returns [`ExecFlags`].
+#[inline(always)]
+pub fn fill_program(draft: Draft, task: Address, file: Address) -> Result<u32, LossReason> {
     let inode = file.follow(&FILE_INODE)?;
     let exe = Place { mount: file.follow(&FILE_PATH_MNT)?, dentry: file.follow(&FILE_PATH_DENTRY)? };
     draft.put(BODY + offset_of!(ExecBody, inode), inode.field::<u64>(&INODE_INO)?);
     draft.put(BODY + offset_of!(ExecBody, dev), inode.follow(&INODE_SB)?.field::<u32>(&SB_DEV)?);
     draft.put(BODY + offset_of!(ExecBody, mode), u32::from(inode.field::<u16>(&INODE_MODE)?));
-    draft.put(BODY + offset_of!(ExecBody, argc), bprm.field::<u32>(&BPRM_ARGC)?);
     draft.put(BODY + offset_of!(ExecBody, reserved), 0u16);
     let (effective, permitted) = capabilities(task)?;
     draft.put(BODY + offset_of!(ExecBody, cap_effective), effective);
@@ -57,23 +67,20 @@ fn fill_exec(draft: Draft, bprm: Address) -> Result<(), LossReason> {
     namespaces::put(draft, BODY + offset_of!(ExecBody, namespaces), task);
     draft.put(BODY + offset_of!(ExecBody, tty), terminal(task)?);
 
-    path::append(draft, BODY + offset_of!(ExecBody, exe), &exe);
+    path::append_of(task, draft, BODY + offset_of!(ExecBody, exe), &exe);
     let fs = task.follow(&TASK_FS)?;
     let cwd = Place { mount: fs.follow(&FS_PWD_MNT)?, dentry: fs.follow(&FS_PWD_DENTRY)? };
-    path::append(draft, BODY + offset_of!(ExecBody, cwd), &cwd);
+    path::append_of(task, draft, BODY + offset_of!(ExecBody, cwd), &cwd);
     path::append_kernfs(draft, BODY + offset_of!(ExecBody, cgroup), cgroup_node(task)?);
 
-    let mut flags = secure(bprm)?;
+    let mut flags = 0;
     if is_memfd(inode, exe.dentry)? {
         flags |= ExecFlags::MEMFD.0;
     }
     if is_in_upper_layer(inode)? {
         flags |= ExecFlags::UPPER_LAYER.0;
     }
-    flags |= fill_names(draft, bprm)?;
-    flags |= fill_argv(draft, task.follow(&TASK_MM)?)?;
-    draft.put(BODY + offset_of!(ExecBody, flags), ExecFlags(flags));
-    Ok(())
+    Ok(flags)
 }
 
 /// Whether the credentials changed with the program. `begin_new_exec()` fills the bit in before the tracepoint.

@@ -70,6 +70,8 @@ macro_rules! for_each_kernel_field {
             // Renamed in 6.15.
             KERNFS_PARENT: Required ["kernfs_node.__parent", "kernfs_node.parent"];
             KERNFS_NAME: Required ["kernfs_node.name"];
+            // Absent without CONFIG_MMU.
+            MM_EXE_FILE: Optional ["mm_struct.exe_file"];
             MM_ARG_START: Required ["mm_struct.arg_start"];
             MM_ARG_END: Required ["mm_struct.arg_end"];
             BPRM_FILE: Required ["linux_binprm.file"];

@@ -2,6 +2,7 @@
 //! call aya.
 
 use super::error::KernelError;
+use super::iterator;
 use super::load::chain;
 use super::probes::{Attach, Hook, PROBES, Probe, Program};
 use super::{HookState, HookStatus, KernelOptions, tier_name};
@@ -145,6 +146,7 @@ impl Attacher<'_> {
                 LoadedProgram::BtfTracePoint(program) => program.unload(),
                 LoadedProgram::RawTracePoint(program) => program.unload(),
                 LoadedProgram::CgroupSkb(program) => program.unload(),
+                LoadedProgram::Iter(program) => program.unload(),
                 _ => Ok(()),
             };
             unloaded.unwrap_or_default();
@@ -175,6 +177,7 @@ impl Attacher<'_> {
                 loaded.load().map_err(|error| fail(&error))?;
                 loaded.attach(event).map(drop).map_err(|error| fail(&error))
             }
+            Attach::TaskIterator => iterator::load(loaded, self.btf),
             Attach::CgroupEgress => {
                 let root =
                     crate::enrich::seed::cgroup_mount().ok_or("no cgroup v2 file system is mounted")?;

@@ -8,6 +8,7 @@ mod capability;
 mod counters;
 mod error;
 mod fields;
+mod iterator;
 mod kinds;
 pub mod limits;
 mod load;
@@ -109,13 +110,15 @@ impl Kernel {
     /// # Errors
     /// When a capability, BTF, a required field or a required hook is missing, or the kernel refuses the object.
     pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
-        let load::Loaded { mut ebpf, hooks } = load::load(options)?;
+        let load::Loaded { mut ebpf, mut hooks } = load::load(options)?;
         let flush_log = if options.bpf_log { Some(log_flusher(&mut ebpf)?) } else { None };
         let lifecycle = take_map(&mut ebpf, "LIFECYCLE")?;
         let activity = take_map(&mut ebpf, "ACTIVITY")?;
         let counters = take_map(&mut ebpf, "COUNTERS")?;
         let drain = Drain::new(lifecycle, activity);
         let waiter = drain.waiter()?;
+        // Last: a process that starts during the scan is seen by the hooks as well.
+        iterator::run(&mut ebpf, &mut hooks);
         Ok(Self { hooks, drain, waiter, counters, flush_log, ebpf: Some(ebpf) })
     }
 

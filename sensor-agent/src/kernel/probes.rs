@@ -16,6 +16,8 @@ pub(super) enum Attach {
     RawTracepoint(&'static str),
     /// The root of the cgroup v2 hierarchy, where packets leave.
     CgroupEgress,
+    /// An iterator over all tasks, which is read once, when everything else is attached.
+    TaskIterator,
 }
 
 impl Attach {
@@ -27,6 +29,7 @@ impl Attach {
             Self::BtfTracepoint(name) => format!("tp_btf/{name}"),
             Self::RawTracepoint(name) => format!("raw_tp/{name}"),
             Self::CgroupEgress => "cgroup_skb/egress".to_owned(),
+            Self::TaskIterator => "iter/task".to_owned(),
         }
     }
 
@@ -34,7 +37,9 @@ impl Attach {
     pub(super) const fn tier(self) -> Tier {
         match self {
             Self::Fentry(_) | Self::Fexit(_) => Tier::LSM,
-            Self::BtfTracepoint(_) | Self::RawTracepoint(_) | Self::CgroupEgress => Tier::TRACEPOINT,
+            Self::BtfTracepoint(_) | Self::RawTracepoint(_) | Self::CgroupEgress | Self::TaskIterator => {
+                Tier::TRACEPOINT
+            }
         }
     }
 }
@@ -77,6 +82,9 @@ const fn fexit(function: &'static str, name: &'static str) -> Program {
 
 /// The one program at the exit of system calls.
 const SYS_EXIT: Program = Program { name: "sys_exit", attach: Attach::RawTracepoint("sys_exit") };
+/// Its name in the object; [`super::iterator`] reads it.
+pub(super) const TASK_ITERATOR: &str = "process_seen";
+const TASKS: Program = Program { name: TASK_ITERATOR, attach: Attach::TaskIterator };
 const DATAGRAM: Program = Program { name: "datagram_out", attach: Attach::CgroupEgress };
 /// Refused before 5.19: completions do not carry their request there.
 const RING: Program = tracepoint("io_uring_complete", "uring_complete");
@@ -166,6 +174,7 @@ pub(super) const PROBES: &[Probe] = &[
     required(Kind::VM_WRITE, &[&[SYS_EXIT]]),
     required(Kind::BPF_LOAD, &[&[SYS_EXIT]]),
     required(Kind::NAMESPACE, &[&[SYS_EXIT]]),
+    optional(Kind::PROCESS, &[&[TASKS]]),
     optional(Kind::MODULE_LOAD, &[&[tracepoint("module_load", "module_load")]]),
 ];
 
