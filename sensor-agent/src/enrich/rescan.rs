@@ -49,6 +49,12 @@ impl Rescanner {
         self.asked = Some(Instant::now());
     }
 
+    /// Whether there is nothing to wait for: every loss up to `lost` was followed by a scan, which was taken.
+    #[must_use]
+    pub const fn is_settled(&self, lost: u64) -> bool {
+        !self.is_under_way && self.lost == lost
+    }
+
     /// A scan that has ended since.
     pub fn take(&mut self) -> Option<Rescan> {
         let scan = self.scans.try_recv().ok()?;

@@ -10,6 +10,7 @@ mod files;
 mod flood;
 mod names;
 mod network;
+mod overload;
 mod privilege;
 mod process;
 mod race;
@@ -19,6 +20,7 @@ mod raw_uring;
 mod refusals;
 mod rings;
 mod sockets;
+mod startup;
 mod support;
 
 /// Not a test of its own: in a child made by [`support::actor`] it does what was asked, else nothing.
@@ -31,12 +33,14 @@ fn acting_child() {
         "flood" => flood::act(action),
         "names" => names::act(action, &folder),
         "network" => network::act(action, &folder),
+        "overload" => overload::act(action, &folder),
         "privilege" => privilege::act(action, &folder),
         "process" => process::act(action, &folder),
         "race" => race::act(action, &folder),
         "refusals" => refusals::act(action),
         "rings" => rings::act(action, &folder),
         "sockets" => sockets::act(action, &folder),
+        "startup" => startup::act(action),
         _ => panic!("no module {module} has actions"),
     }
 }

@@ -25,7 +25,7 @@ const TIER: &str = "SENSOR_TEST_TIER";
 static TURNS: RwLock<()> = RwLock::new(());
 
 /// Held by a capture while it lives.
-enum Turn {
+pub(crate) enum Turn {
     Shared { _guard: RwLockReadGuard<'static, ()> },
     Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
@@ -47,6 +47,11 @@ impl Capture {
     pub(crate) fn start_alone() -> Option<Self> {
         let turn = Turn::Alone { _guard: TURNS.write().unwrap_or_else(PoisonError::into_inner) };
         Self::load(KernelOptions::default(), turn)
+    }
+
+    /// Ends the capture; no other begins while what is returned lives.
+    pub(crate) fn into_turn(self) -> Turn {
+        self._turn
     }
 
     /// As [`Self::start`], with other options.
