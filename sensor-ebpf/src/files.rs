@@ -42,7 +42,7 @@ const ERRNO_MAX: i64 = 4095;
 
 /// A file worth a record.
 #[derive(Clone, Copy)]
-struct Opened {
+pub struct Opened {
     file: Address,
     inode: Address,
     mode: u16,
@@ -112,7 +112,7 @@ fn open_flags(call: &Call) -> (u32, u32) {
 /// Looks at an opened file. `None` when nobody wants it: the open changes nothing (the file existed and is not written),
 /// or it is of a pipe or socket.
 #[inline(always)]
-fn inspect(file: Address, open_flags: u32, flags: u32) -> Result<Option<Opened>, LossReason> {
+pub fn inspect(file: Address, open_flags: u32, flags: u32) -> Result<Option<Opened>, LossReason> {
     let inode = file.follow(&FILE_INODE)?;
     let mode: u16 = inode.field(&INODE_MODE)?;
     let file_mode: u32 = file.field(&FILE_MODE)?;
@@ -130,8 +130,12 @@ fn inspect(file: Address, open_flags: u32, flags: u32) -> Result<Option<Opened>,
     Ok((file_mode & FMODE_WRITE != 0 || is_created || is_cut).then_some(opened))
 }
 
+/// Writes the body of an opened file's record.
+///
+/// # Errors
+/// When the file cannot be read.
 #[inline(always)]
-fn fill(draft: Draft, opened: &Opened) -> Result<(), LossReason> {
+pub fn fill(draft: Draft, opened: &Opened) -> Result<(), LossReason> {
     draft.put(BODY + offset_of!(FileBody, inode), opened.inode.field::<u64>(&INODE_INO)?);
     draft.put(BODY + offset_of!(FileBody, dev), opened.inode.follow(&INODE_SB)?.field::<u32>(&SB_DEV)?);
     fill_numbers(draft, u32::from(opened.mode), opened.open_flags, opened.flags, 0);
@@ -170,8 +174,9 @@ fn open_failed(call: &Call) {
     });
 }
 
+/// Writes the numbers of the body of an open that failed.
 #[inline(always)]
-fn fill_failed(draft: Draft, open_flags: u32, flags: u32, result: i32) {
+pub fn fill_failed(draft: Draft, open_flags: u32, flags: u32, result: i32) {
     draft.put(BODY + offset_of!(FileBody, inode), 0u64);
     draft.put(BODY + offset_of!(FileBody, dev), 0u32);
     fill_numbers(draft, 0, open_flags, flags, result);

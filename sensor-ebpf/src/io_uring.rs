@@ -14,9 +14,9 @@ use crate::globals::{
 use crate::maps::is_left_to_tracepoints;
 use crate::read::{Address, argument, has};
 use crate::sockets;
-use aya_ebpf::Global;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::{EbpfContext, Global};
 use sensor_event::{Field, Kind, LossReason, Part};
 
 /// `enum io_uring_op` of `include/uapi/linux/io_uring.h`.
@@ -39,8 +39,7 @@ pub fn uring_complete(ctx: BtfTracePointContext) -> i32 {
     } else if URING_COMPLETE_LEN.load() >= ARGUMENTS_WITH_REQUEST && has(&URING_COMPLETE_LEN) {
         (Address(ctx.arg::<u64>(1)), ctx.arg::<i32>(3))
     } else {
-        // An argument that there is not: the kernel refuses the program, which could see nothing, and says why.
-        return ctx.arg::<i32>(5);
+        return refused(&ctx);
     };
     // What a request posts beside its own completion has none.
     let Ok(opcode) = request.field::<u8>(&IO_REQUEST_OPCODE) else { return 0 };
@@ -74,6 +73,15 @@ pub fn uring_complete(ctx: BtfTracePointContext) -> i32 {
         }
         _ => {}
     }
+    0
+}
+
+/// Reads an argument that there is not: the kernel refuses the program, which could see nothing, and says why.
+#[inline(always)]
+fn refused(ctx: &BtfTracePointContext) -> i32 {
+    let arguments = ctx.as_ptr().cast::<u64>();
+    // SAFETY: the verifier refuses to load it. Volatile, or LLVM would leave out a read whose value nobody needs.
+    unsafe { arguments.wrapping_add(ARGUMENTS_WITH_REQUEST as usize - 1).read_volatile() };
     0
 }
 

@@ -77,7 +77,7 @@ fn named(capture: &Capture, pid: u32, kind: Kind) -> Vec<Named> {
 }
 
 /// Whether a kind's records come from the system calls themselves here: failed look-ups are among them then.
-fn is_by_call(capture: &Capture, kind: Kind) -> bool {
+pub(crate) fn is_by_call(capture: &Capture, kind: Kind) -> bool {
     let hook = capture.kernel.hooks().iter().find(|hook| hook.kind == kind);
     hook.expect("every kind has a hook").tier == "tracepoint"
 }

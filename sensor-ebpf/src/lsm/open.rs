@@ -6,28 +6,14 @@
 use super::{argument, pointer, pointer_errno};
 use crate::draft::{BODY, Draft, bounded_reference};
 use crate::emit::{emit_from, is_agent, lose};
-use crate::files::{file_of, place_of};
+use crate::files::{file_of, fill, fill_failed, inspect, place_of};
 use crate::globals as at;
 use crate::path;
 use crate::read::{Address, read};
 use aya_ebpf::macros::fexit;
 use aya_ebpf::programs::FExitContext;
 use core::mem::offset_of;
-use sensor_event::{FileBody, FileFlags, Kind, LossReason, PathFlags, PathRef, Tier};
-
-/// `include/uapi/asm-generic/fcntl.h`; the same on x86 and arm64.
-const O_TRUNC: u32 = 0o1000;
-const O_PATH: u32 = 0o10_000_000;
-
-/// `include/linux/fs.h`: the file was opened for writing, and the open created it.
-const FMODE_WRITE: u32 = 2;
-const FMODE_CREATED: u32 = 0x10_0000;
-
-/// `include/uapi/linux/stat.h`.
-const S_IFMT: u16 = 0o170_000;
-const S_IFIFO: u16 = 0o010_000;
-const S_IFCHR: u16 = 0o020_000;
-const S_IFSOCK: u16 = 0o140_000;
+use sensor_event::{FileBody, Kind, LossReason, PathFlags, PathRef, Tier};
 
 /// `PATH_MAX`.
 const NAME_BYTES_MAX: u32 = 4096;
@@ -80,12 +66,11 @@ fn open(dirfd: i32, name: Address, how: Address, file: u64) -> i32 {
     0
 }
 
-/// Reports a file that was opened, unless that changed nothing and such opens are not wanted, or it is no file (a
-/// device, pipe or socket).
+/// Reports a file that was opened, unless nobody wants it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lsm_opened(file: u64, open_flags: u32) -> u32 {
-    match inspect(Address(file), open_flags) {
+    match inspect(Address(file), open_flags, 0) {
         Ok(None) => {}
         Ok(Some(opened)) => {
             emit_from(Tier::LSM, Kind::FILE_OPEN, size_of::<FileBody>(), |draft| fill(draft, &opened));
@@ -97,58 +82,12 @@ pub extern "C" fn lsm_opened(file: u64, open_flags: u32) -> u32 {
     0
 }
 
-struct Opened {
-    file: Address,
-    inode: Address,
-    mode: u16,
-    open_flags: u32,
-    flags: u32,
-}
-
-#[inline(always)]
-fn inspect(file: Address, open_flags: u32) -> Result<Option<Opened>, LossReason> {
-    let inode = file.follow(&at::FILE_INODE)?;
-    let mode: u16 = inode.field(&at::INODE_MODE)?;
-    if matches!(mode & S_IFMT, S_IFCHR | S_IFIFO | S_IFSOCK) || open_flags & O_PATH != 0 {
-        return Ok(None);
-    }
-    let file_mode: u32 = file.field(&at::FILE_MODE)?;
-    let is_created = file_mode & FMODE_CREATED != 0;
-    let is_change = is_created || file_mode & FMODE_WRITE != 0 || open_flags & O_TRUNC != 0;
-    if !is_change && at::OPEN_READS.load() == 0 {
-        return Ok(None);
-    }
-    let flags = if is_created { FileFlags::CREATED.0 } else { 0 };
-    Ok(Some(Opened { file, inode, mode, open_flags, flags }))
-}
-
-#[inline(always)]
-fn fill(draft: Draft, opened: &Opened) -> Result<(), LossReason> {
-    draft.put(BODY + offset_of!(FileBody, inode), opened.inode.field::<u64>(&at::INODE_INO)?);
-    let dev: u32 = opened.inode.follow(&at::INODE_SB)?.field(&at::SB_DEV)?;
-    draft.put(BODY + offset_of!(FileBody, dev), dev);
-    draft.put(BODY + offset_of!(FileBody, mode), u32::from(opened.mode));
-    draft.put(BODY + offset_of!(FileBody, open_flags), opened.open_flags);
-    draft.put(BODY + offset_of!(FileBody, flags), opened.flags);
-    draft.put(BODY + offset_of!(FileBody, result), 0i32);
-    draft.put(BODY + offset_of!(FileBody, reserved), 0u32);
-    path::append(draft, BODY + offset_of!(FileBody, path), &place_of(opened.file)?);
-    path::write_reference(draft, BODY + offset_of!(FileBody, name), draft.len(), PathFlags::default());
-    Ok(())
-}
-
 /// Reports an open that failed, by the kernel's copy of the name, which it did not resolve: as the caller gave it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lsm_open_failed(dirfd: u32, name: u64, open_flags: u32, errno: u32) -> u32 {
     emit_from(Tier::LSM, Kind::FILE_OPEN, size_of::<FileBody>(), |draft| {
-        draft.put(BODY + offset_of!(FileBody, inode), 0u64);
-        draft.put(BODY + offset_of!(FileBody, dev), 0u32);
-        draft.put(BODY + offset_of!(FileBody, mode), 0u32);
-        draft.put(BODY + offset_of!(FileBody, open_flags), open_flags);
-        draft.put(BODY + offset_of!(FileBody, flags), FileFlags::default());
-        draft.put(BODY + offset_of!(FileBody, result), errno);
-        draft.put(BODY + offset_of!(FileBody, reserved), 0u32);
+        fill_failed(draft, open_flags, 0, errno as i32);
         let references = BODY + offset_of!(FileBody, path);
         lsm_append_given_name(draft.index(), references as u32, dirfd, name);
         Ok(())
