@@ -38,20 +38,6 @@ const TARGETS: [Target; 2] = [
     Target { name: "decode", input_bytes_max: sensor_event::RECORD_BYTES_MAX + 1 },
 ];
 
-/// Compiled with coverage. The crates of others are not what is tested.
-const INSTRUMENTED: [&str; 3] = ["sensor-agent", "sensor-event", "sensor-fuzz"];
-
-/// What makes coverage that libFuzzer reads, as cargo-fuzz passes it. No sanitizer: the targets have no unsafe code.
-const COVERAGE: [&str; 7] = [
-    "-Cpasses=sancov-module",
-    "-Cllvm-args=-sanitizer-coverage-level=4",
-    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
-    "-Cllvm-args=-sanitizer-coverage-pc-table",
-    "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Ccodegen-units=1",
-    "-Cdebug-assertions",
-];
-
 /// One input may take this long, in seconds, and this much memory, in MiB.
 const INPUT_SECONDS_MAX: u32 = 10;
 const MEMORY_MIB_MAX: u32 = 1024;
@@ -102,17 +88,13 @@ fn why_not() -> Option<&'static str> {
     (!has_compiler).then_some("fuzzing needs a C++ compiler, for libFuzzer (apt-get install g++)")
 }
 
-/// Builds the targets and gives their folder. Not in the workspace's own target folder: allowing the unstable per-crate
-/// flags makes cargo build every crate again.
+/// Builds the targets and gives their folder. `fuzz/rustc.sh` says what is special about it.
 fn build(root: &Path) -> Result<PathBuf> {
-    let target = root.join("target/fuzz");
+    let folder = root.join("fuzz");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(root.join("fuzz")).env("RUSTC_BOOTSTRAP", "1");
-    cargo.args(["build", "--locked", "--bins", "-Zprofile-rustflags", "--target-dir"]).arg(&target);
-    let flags = COVERAGE.map(|flag| format!("\"{flag}\"")).join(",");
-    for package in INSTRUMENTED {
-        cargo.arg("--config").arg(format!("profile.dev.package.{package}.rustflags=[{flags}]"));
-    }
+    cargo.current_dir(&folder).env("RUSTC_WRAPPER", folder.join("rustc.sh"));
+    cargo.args(["build", "--bins", "--target-dir"]).arg(&target);
     sensor_tests::run(&mut cargo).context("building the fuzz targets")?;
     Ok(target.join("debug"))
 }
