@@ -134,6 +134,12 @@ impl Kernel {
         self.ebpf = None;
     }
 
+    /// Whether the hooks are attached.
+    #[must_use]
+    pub const fn is_attached(&self) -> bool {
+        self.ebpf.is_some()
+    }
+
     /// The kernel side's account of its records.
     ///
     /// # Errors

@@ -3,10 +3,11 @@
 
 use sensor_agent::kernel::{Counters, HookState, Kernel, KernelError, KernelOptions};
 use sensor_event::{Header, Kind, PathSection, Record, RecordBody, decode};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what must come.
@@ -30,9 +31,59 @@ pub(crate) enum Turn {
     Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
+/// Loaded kernel sides that no capture uses, with their options: to load one takes seconds on an emulated CPU.
+static IDLE: Mutex<Vec<(String, Kernel)>> = Mutex::new(Vec::new());
+
+/// A loaded kernel side on loan: the next capture with the same options gets it.
+pub(crate) struct Lent {
+    options: String,
+    kernel: Option<Kernel>,
+}
+
+impl Lent {
+    /// An idle kernel side with these options, freed of what it saw meanwhile, or a new one.
+    fn load(options: &KernelOptions) -> Result<Self, KernelError> {
+        let name = format!("{options:?}");
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = idle.iter().position(|(options, _)| *options == name);
+        let kernel = found.map(|index| idle.swap_remove(index).1);
+        drop(idle);
+        let mut kernel = match kernel {
+            Some(kernel) => kernel,
+            None => Kernel::load(options)?,
+        };
+        while !kernel.drain(Duration::ZERO, usize::MAX, &mut |_| ())?.is_empty {}
+        Ok(Self { options: name, kernel: Some(kernel) })
+    }
+}
+
+impl Deref for Lent {
+    type Target = Kernel;
+
+    fn deref(&self) -> &Kernel {
+        self.kernel.as_ref().expect("it is there until the drop")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Kernel {
+        self.kernel.as_mut().expect("it is there until the drop")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let reusable = self.kernel.take().filter(|kernel| kernel.is_attached() && !std::thread::panicking());
+        if let Some(kernel) = reusable {
+            let options = std::mem::take(&mut self.options);
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push((options, kernel));
+        }
+    }
+}
+
 /// A loaded kernel side and every record it has given so far.
 pub(crate) struct Capture {
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: Lent,
     pub(crate) records: Vec<Vec<u8>>,
     _turn: Turn,
 }
@@ -46,6 +97,7 @@ impl Capture {
     /// As [`Self::start`], while no other capture of this run lives.
     pub(crate) fn start_alone() -> Option<Self> {
         let turn = Turn::Alone { _guard: TURNS.write().unwrap_or_else(PoisonError::into_inner) };
+        IDLE.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Self::load(KernelOptions::default(), turn)
     }
 
@@ -62,7 +114,7 @@ impl Capture {
 
     fn load(options: KernelOptions, turn: Turn) -> Option<Self> {
         let options = KernelOptions { tracepoint_only: is_tracepoint_only(), ..options };
-        match Kernel::load(&options) {
+        match Lent::load(&options) {
             Ok(kernel) => Some(Self { kernel, records: Vec::new(), _turn: turn }),
             Err(
                 error @ (KernelError::Capability { .. }
