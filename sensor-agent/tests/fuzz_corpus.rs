@@ -33,7 +33,7 @@ fn corpus_of_decode_holds() {
 
 #[test]
 fn corpus_of_btf_holds() {
-    replay("../fuzz/corpus/btf", 20, targets::btf);
+    replay("../fuzz/corpus/btf", 8, targets::btf);
 }
 
 #[test]
