@@ -21,6 +21,8 @@ pub struct Config {
     pub activity_ring_bytes: u32,
     /// Bytes of findings that the spool keeps at most.
     pub spool_bytes_max: u64,
+    /// State folders of containerd, each with its socket, besides the usual ones.
+    pub containerd: Vec<PathBuf>,
     /// The host name in findings.
     pub hostname: String,
     /// What is logged, in the syntax of `RUST_LOG`.
@@ -50,6 +52,7 @@ struct ConfigFile {
     collector: CollectorTable,
     rings: RingsTable,
     spool: SpoolTable,
+    containers: ContainersTable,
 }
 
 #[derive(Deserialize, Default)]
@@ -70,6 +73,12 @@ struct RingsTable {
 #[serde(deny_unknown_fields, default)]
 struct SpoolTable {
     bytes_max: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ContainersTable {
+    containerd: Vec<PathBuf>,
 }
 
 impl Config {
@@ -102,6 +111,7 @@ impl Config {
             lifecycle_ring_bytes: ring("lifecycle_bytes", file.rings.lifecycle_bytes, LIFECYCLE_RING_BYTES)?,
             activity_ring_bytes: ring("activity_bytes", file.rings.activity_bytes, ACTIVITY_RING_BYTES)?,
             spool_bytes_max: spool_bytes(file.spool.bytes_max)?,
+            containerd: containerd(file.containers.containerd)?,
             hostname: file.hostname.unwrap_or_else(system_hostname),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -131,6 +141,13 @@ pub fn host_of(address: &str) -> anyhow::Result<String> {
 pub fn system_hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim_end().to_owned())
+}
+
+fn containerd(folders: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+    if let Some(folder) = folders.iter().find(|folder| !folder.is_absolute()) {
+        bail!("containers.containerd: {} is not an absolute path", folder.display());
+    }
+    Ok(folders)
 }
 
 fn collector(table: CollectorTable) -> anyhow::Result<Collector> {
@@ -201,7 +218,7 @@ mod tests {
         check_refused(
             "hostname = \"a\"\ncolector = 1\n",
             "line 2: unknown field `colector`, expected one of `state_dir`, `hostname`, `log`, `collector`, \
-             `rings`, `spool`",
+             `rings`, `spool`, `containers`",
         );
         check_refused(
             "\n[spool]\nbytes_max = \"big\"\n",

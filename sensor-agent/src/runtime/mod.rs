@@ -89,7 +89,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     });
     // What happens during the scan is in the rings.
     pipeline.seed(seed::scan().context("cannot scan /proc")?);
-    let stage = Stage::new(Some(Lookups::start(who::Roots::default())?), who::own_mount_namespace());
+    let roots = who::Roots { containerd: config.containerd.clone(), ..who::Roots::default() };
+    let stage = Stage::new(Some(Lookups::start(roots)?), who::own_mount_namespace());
     let is_ending = Arc::new(AtomicBool::new(false));
     let hooks = kernel.hooks().len();
     let drain = Drain {
