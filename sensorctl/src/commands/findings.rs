@@ -108,6 +108,10 @@ fn describe(finding: &Value) -> String {
         "",
         format!("cwd {}, cgroup {}", cell(&finding["process"]["cwd"]), cell(&finding["process"]["cgroup"])),
     );
+    let told = who(&finding["process"]["who"]);
+    if !told.is_empty() {
+        line("who", told);
+    }
     for (depth, ancestor) in items(finding, "ancestors").iter().enumerate() {
         line(if depth == 0 { "parent" } else { "" }, format!("{}{}", "  ".repeat(depth), process(ancestor)));
     }
@@ -119,6 +123,28 @@ fn describe(finding: &Value) -> String {
         line(if at == 0 { "edit" } else { "" }, safe(text));
     }
     out
+}
+
+/// Who the process is, as far as the agent knew.
+fn who(who: &Value) -> String {
+    let told = |name: &str, value: &Value| {
+        let text = value.as_str().filter(|text| !text.is_empty());
+        text.map(|text| format!("{name} {}", safe(text)))
+    };
+    let container = &who["container"];
+    let parts = [
+        told("user", &who["user"]),
+        told("login", &who["login_user"]),
+        told("unit", &who["unit"]),
+        told("timer", &who["timer"]),
+        told("session", &who["session"]),
+        told("container", &container["name"]).or_else(|| told("container", &container["id"])),
+        told("image", &container["image"]),
+        told("pod", &who["pod"]["name"]).or_else(|| told("pod", &who["pod"]["uid"])),
+        told("from", &who["origin"]["kind"]),
+        told("sha256", &who["sha256"]),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn reason(finding: &Value) -> String {
@@ -157,7 +183,8 @@ mod tests {
             "subject": "/usr/bin/a", "action": "write", "object": "/etc/cron.d/x", "object_from_caller": true,
             "tier": "tracepoint",
             "floor_rule": {"id": "cron", "title": "write of a scheduled job", "techniques": ["T1053.003"], "attack_version": "19.1"},
-            "process": {"pid": 7, "exe": "/bin/sh", "argv": ["sh", "-c", "echo x"], "uid": 0, "euid": 0, "cwd": "/", "cgroup": "/x"},
+            "process": {"pid": 7, "exe": "/bin/sh", "argv": ["sh", "-c", "echo x"], "uid": 0, "euid": 0, "cwd": "/", "cgroup": "/x",
+                        "who": {"user": "root", "container": {"id": "ab", "name": "web", "image": "shop/web:1"}, "origin": {"kind": "container"}}},
             "ancestors": [{"pid": 6, "exe": "/usr/bin/a", "argv": ["a"], "uid": 0, "euid": 0}],
             "explanation": {"summary": "it did", "nearest": ["write /x"], "edit": "workloads:\n  unit:a.service:\n"},
         });
@@ -166,6 +193,7 @@ mod tests {
             "reason       floor (cron: write of a scheduled job; ATT&CK 19.1 T1053.003)",
             "object       /etc/cron.d/x (as the caller named it)",
             "process      7 /bin/sh (uid 0 euid 0): sh -c 'echo x'",
+            "who          user root, container web, image shop/web:1, from container",
             "parent       6 /usr/bin/a (uid 0 euid 0): a",
             "nearest      write /x",
             "edit         workloads:\n               unit:a.service:\n",
