@@ -31,6 +31,21 @@ fn only_traffic_is_a_udp_behaviour() {
 }
 
 #[test]
+fn a_servers_answers_are_no_behaviour() {
+    let send = |source: u16, destination: u16| {
+        let mut record = nginx().udp(Kind::SEND, destination, 0);
+        let at =
+            size_of::<sensor_event::Header>() + std::mem::offset_of!(sensor_event::SocketBody, source_port);
+        record[at..at + 2].copy_from_slice(&source.to_ne_bytes());
+        record
+    };
+    assert_eq!(
+        doings(&[send(53, 40_001), send(123, 123), send(5353, 40_002), send(0, 40_003)]),
+        ["connect udp 192.0.2.7 123", "connect udp 192.0.2.7 40002", "connect udp 192.0.2.7 40003"]
+    );
+}
+
+#[test]
 fn names_that_are_made_and_files_that_are_cut_are_written() {
     let who = nginx();
     let name = |kind, path, result| who.name(kind, path, 0o755, ["t", ""], result);

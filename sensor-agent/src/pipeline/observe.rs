@@ -40,6 +40,7 @@ pub(super) fn observed(
         }
         // A UDP socket that is connected and never used sends nothing: so `getaddrinfo` looks for a route.
         Body::Connect(socket) if socket.protocol == IPPROTO_UDP => return None,
+        Body::Send(socket) if is_answer(socket) => return None,
         Body::Connect(socket) | Body::Send(socket) => {
             (Action::Connect, endpoint(socket, socket.destination, socket.destination_port)?)
         }
@@ -176,6 +177,13 @@ fn literal(text: &str, own: Identity) -> PathText {
     PathText::literal(text)
 }
 
+/// Whether a datagram goes from a server's port to a client's. A server answers whoever asks: its peers are no behaviour
+/// of it, or its baseline would never settle. A port below 1024 is what only a privileged process binds.
+fn is_answer(socket: &Socket) -> bool {
+    (1..PORT_UNPRIVILEGED_MIN).contains(&socket.source_port)
+        && socket.destination_port >= PORT_UNPRIVILEGED_MIN
+}
+
 /// `None` for what baselines have no words for: other protocols, unix sockets.
 fn endpoint(socket: &Socket, address: IpAddr, port: u16) -> Option<Object> {
     let is_internet = matches!(socket.family, Family::INET | Family::INET6);
@@ -200,6 +208,8 @@ fn is_kept(file: &FileOpen) -> bool {
 
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_UDP: u16 = 17;
+/// `net.ipv4.ip_unprivileged_port_start`, by default.
+const PORT_UNPRIVILEGED_MIN: u16 = 1024;
 const S_IFMT: u32 = 0o170_000;
 const S_IFIFO: u32 = 0o010_000;
 const S_IFCHR: u32 = 0o020_000;
