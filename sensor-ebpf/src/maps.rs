@@ -50,6 +50,13 @@ pub static CONNECTING: HashMap<u64, u64> = HashMap::with_max_entries(CONNECTING_
 /// Connects that can be under way at once; one more and its result is counted as lost.
 const CONNECTING_MAX: u32 = 16_384;
 
+/// Processes whose end was reported, by pid and start time. Only where the kernel does not say which thread is the last.
+#[map]
+pub static ENDED: LruHashMap<[u64; 2], u8> = LruHashMap::with_max_entries(ENDED_MAX, 0);
+
+/// Processes that can be ending at once.
+const ENDED_MAX: u32 = 4096;
+
 /// TCP sockets that a thread's `listen()` has made listen, by thread: what the call returns is not known yet, nor, maybe,
 /// the port.
 #[map]

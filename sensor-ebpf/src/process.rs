@@ -10,9 +10,11 @@ use crate::globals::{
     TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
 };
 use crate::header::{cgroup_id, cgroup_node, start_time};
+use crate::maps::ENDED;
 use crate::namespaces::{self, capabilities};
 use crate::path::{self, Place};
 use crate::read::{Address, has, read};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::mem::offset_of;
@@ -29,6 +31,8 @@ const INTERPRETER_BYTES_MAX: u32 = 256;
 
 /// `include/uapi/linux/magic.h`.
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+
+const EEXIST: i32 = -17;
 
 /// `SIGNAL_GROUP_EXIT` of `include/linux/sched/signal.h`, unchanged since 2.6.
 const SIGNAL_GROUP_EXIT: u32 = 4;
@@ -208,15 +212,25 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let is_last = if EXIT_HAS_GROUP_DEAD.load() != 0 {
         Ok(ctx.arg::<u64>(1) & 0xff != 0)
     } else {
-        // `do_exit()` has counted this thread down already. Two threads that end at once may both see 0 here:
-        // the agent takes a second exit of a process as none.
-        task.follow(&TASK_SIGNAL).and_then(|signal| signal.field::<u32>(&SIGNAL_LIVE)).map(|live| live == 0)
+        // `do_exit()` has counted this thread down already, and threads that end at once may all see 0 here.
+        is_first_to_see_none(task)
     };
     match is_last {
         Ok(false) => 0,
         Ok(true) => emit(Kind::EXIT, size_of::<ExitBody>(), |draft| fill_exit(draft, task)),
         Err(reason) => lose(Kind::EXIT, reason),
     }
+}
+
+/// Whether no thread of the process is left, and no other thread of it has been told so.
+#[inline(always)]
+fn is_first_to_see_none(task: Address) -> Result<bool, LossReason> {
+    if task.follow(&TASK_SIGNAL)?.field::<u32>(&SIGNAL_LIVE)? != 0 {
+        return Ok(false);
+    }
+    let process = [u64::from(task.field::<u32>(&TASK_TGID)?), start_time(task)?];
+    // Without room it is told once more, which the agent takes as none.
+    Ok(ENDED.insert(process, 0, u64::from(BPF_NOEXIST)) != Err(EEXIST))
 }
 
 #[inline(always)]

@@ -6,6 +6,8 @@
 //! ([`support::actor`]) that the module's `act` carries out. A test that has asserted what an event holds says so
 //! with [`support::Capture::cell`]; an event that cannot be asserted here is said with [`support::no_cell`].
 
+#[cfg(target_arch = "x86_64")]
+mod compat;
 mod files;
 mod flood;
 mod names;
@@ -15,6 +17,8 @@ mod privilege;
 mod process;
 mod race;
 mod raw;
+#[cfg(target_arch = "x86_64")]
+mod raw_compat;
 mod raw_race;
 mod raw_uring;
 mod refusals;
@@ -29,6 +33,8 @@ fn acting_child() {
     let Some((action, folder)) = support::requested() else { return };
     let (module, action) = action.split_once('/').expect("an action is `module/what`");
     match module {
+        #[cfg(target_arch = "x86_64")]
+        "compat" => compat::act(action, &folder),
         "files" => files::act(action, &folder),
         "flood" => flood::act(action),
         "names" => names::act(action, &folder),
