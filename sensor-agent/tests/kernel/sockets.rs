@@ -278,7 +278,9 @@ pub(crate) fn act(action: &str, folder: &Path) {
         "send-addressed" => {
             for to in addresses {
                 for socket in [udp(to.ip()), udp(to.ip())] {
-                    (0..3).for_each(|_| drop(socket.send_to(b"text", to).expect("loopback takes it")));
+                    for _ in 0..3 {
+                        socket.send_to(b"text", to).expect("loopback takes it");
+                    }
                 }
             }
         }
@@ -287,7 +289,9 @@ pub(crate) fn act(action: &str, folder: &Path) {
                 for socket in [udp(to.ip()), udp(to.ip())] {
                     socket.connect(to).expect("a peer can be set");
                     let file = fs::File::from(OwnedFd::from(socket));
-                    (0..3).for_each(|_| drop(nix::unistd::write(&file, b"text").expect("loopback takes it")));
+                    for _ in 0..3 {
+                        nix::unistd::write(&file, b"text").expect("loopback takes it");
+                    }
                 }
             }
         }
