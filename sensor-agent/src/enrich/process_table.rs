@@ -532,8 +532,11 @@ impl Process {
         };
         self.placement = placement;
         if workload != self.workload {
+            // What moves into a container is its runtime, which the container's first program then replaces.
+            let is_entry = workload.0.starts_with("container:");
             self.workload = workload;
             self.lineage = Lineage::begin(&self.image, &self.comm);
+            self.lineage.is_known &= !is_entry;
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct HashKey {
     pub identity: Identity,
     /// The file it mapped.
     pub file: FileId,
+    /// Whether a name that it has on the host was known when this was asked.
+    pub is_named: bool,
 }
 
 /// Why there is no hash.
@@ -305,7 +307,11 @@ mod tests {
 
     fn key_of(path: &Path, identity: Identity) -> HashKey {
         let stat = nix::sys::stat::stat(path).unwrap();
-        HashKey { identity, file: FileId { dev: kernel_dev(stat.st_dev), inode: stat.st_ino } }
+        HashKey {
+            identity,
+            file: FileId { dev: kernel_dev(stat.st_dev), inode: stat.st_ino },
+            is_named: true,
+        }
     }
 
     /// Asks, and reads as fast as the budget allows.

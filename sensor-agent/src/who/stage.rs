@@ -272,16 +272,20 @@ impl Desk {
             return true;
         }
         let identity = Identity { pid: facts.pid, start_time_ns: facts.start_time_ns };
-        let key = HashKey { identity, file };
-        if let Some(hash) = self.hashes.find(&key, now) {
-            self.counters.hashes_missing += u64::from(hash.is_err());
+        let own = facts.who.has_host_mounts.then(|| facts.exe.clone());
+        let names: Vec<String> = own.into_iter().chain(facts.on_host(&facts.exe)).collect();
+        let bare = HashKey { identity, file, is_named: false };
+        let named = HashKey { is_named: !names.is_empty(), ..bare.clone() };
+        let asked_before = self.hashes.find(&bare, now).filter(|hash| hash.is_ok());
+        if let Some(hash) = asked_before.or_else(|| self.hashes.find(&named, now)) {
+            let is_news = facts.who.hash.as_ref() != Some(hash);
+            self.counters.hashes_missing += u64::from(hash.is_err() && is_news);
             facts.who.hash = Some(hash.clone());
             return true;
         }
-        let own = facts.who.has_host_mounts.then(|| facts.exe.clone());
-        let on_host = facts.on_host(&facts.exe);
-        let request = (key.clone(), own.into_iter().chain(on_host).collect(), ran);
-        let is_asked = self.ask(Question::Hash(key), |lookups| lookups.ask_hash(request));
+        // The name that a container's program has on the host comes later: who is gone by then may be found by it.
+        let request = (named.clone(), names, ran);
+        let is_asked = self.ask(Question::Hash(named), |lookups| lookups.ask_hash(request));
         if !is_asked {
             facts.who.hash = Some(Err(NoHash::Refused));
         }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::enrich::subject::FileId;
+use crate::who::container::Files;
 use crate::who::worker::HashRequest;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -172,6 +173,31 @@ fn a_question_for_which_there_is_no_room_holds_nothing_up() {
     // The second may be asked for now that there is room, or has passed without: it does not wait for ever.
     assert!(fixture.count("who_refused{reason=queue_full}") >= 1);
     assert!(fixture.pop(1000).is_some());
+}
+
+#[test]
+fn a_program_of_a_container_is_asked_for_again_once_its_name_on_the_host_is_known() {
+    let mut fixture = fixture(8);
+    fixture.answer_names(0);
+    let path = "/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let file = Some(FileId { dev: 1, inode: 2 });
+    let facts = ProcessFacts { file, exe: "/bin/x".to_owned(), mnt_ns: 99, ..process(1, path) };
+    fixture.stage.push(Item(facts, true), ms(0));
+    let Ok(Request::Container(wanted)) = fixture.requests.try_recv() else {
+        panic!("the container is asked for")
+    };
+    let (bare, names, _) = fixture.hashes.try_recv().unwrap();
+    assert!(names.is_empty());
+    fixture.answers.send(Answer::Hash(bare, Err(NoHash::Gone))).unwrap();
+    assert_eq!(fixture.pop(1), None);
+    let files = Files { root: Some("/merged".to_owned()), mounts: Vec::new() };
+    let container = Arc::new(Container { files, ..Container::default() });
+    fixture.answers.send(Answer::Container(wanted, Ok(container))).unwrap();
+    assert_eq!(fixture.pop(2), None);
+    let (named, names, _) = fixture.hashes.try_recv().unwrap();
+    assert_eq!(names, ["/merged/bin/x"]);
+    fixture.answers.send(Answer::Hash(named, Ok(Arc::from("ab")))).unwrap();
+    assert_eq!(fixture.pop(3).unwrap().who.hash, Some(Ok(Arc::from("ab"))));
 }
 
 #[test]

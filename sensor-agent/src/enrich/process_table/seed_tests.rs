@@ -229,6 +229,23 @@ fn the_outermost_shim_says_which_container_and_nothing_inside_can_change_it() {
 }
 
 #[test]
+fn a_container_begins_with_its_own_first_program() {
+    let (mut table, init) = (table(), Who::new(1, 0));
+    table.seed_cgroup(7, "/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+    let runtime = Who::new(30, 1);
+    apply(&mut table, &init.fork(runtime));
+    apply(&mut table, &runtime.exec("/usr/sbin/runc", &["runc", "init"]));
+    let inside = runtime.in_cgroup(7);
+    apply(&mut table, &inside.listen(1));
+    let subject = |table: &ProcessTable| table.find(identity(inside)).unwrap().lineage.subject.to_string();
+    assert_eq!(subject(&table), "/usr/sbin/runc");
+    apply(&mut table, &inside.exec("/usr/bin/dash", &["sh", "-c", "ls"]));
+    assert_eq!(subject(&table), "/usr/bin/dash");
+    apply(&mut table, &inside.exec("/usr/bin/ls", &["ls"]));
+    assert_eq!(subject(&table), "/usr/bin/dash");
+}
+
+#[test]
 fn a_shim_of_another_user_says_nothing() {
     let mut table = table();
     let argv = SHIM.split(' ').map(str::to_owned).collect();
