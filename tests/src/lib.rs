@@ -15,6 +15,7 @@ pub use process::{Kept, output, run, wait_for};
 use anyhow::Context as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Folder of the built binaries: the one this executable lies in, or its parent for a test executable. Builds
 /// them first, once, so that a test never runs yesterday's.
@@ -27,15 +28,25 @@ pub fn binaries() -> anyhow::Result<PathBuf> {
     built.clone().map_err(anyhow::Error::msg)
 }
 
+/// Makes [`binaries`] build and use the release profile; before anything asks for them.
+pub fn use_release() {
+    IS_RELEASE.store(true, Ordering::Relaxed);
+}
+
+static IS_RELEASE: AtomicBool = AtomicBool::new(false);
+
 fn build() -> anyhow::Result<PathBuf> {
+    let is_release = IS_RELEASE.load(Ordering::Relaxed);
     let packages = ["-p", "sensor-agent", "-p", "sensor-collector", "-p", "sensorctl"];
     let mut command = std::process::Command::new("cargo");
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).args(["build", "--bins"]).args(packages);
+    command.args(is_release.then_some("--release"));
     run(&mut command)?;
     let own = std::env::current_exe()?;
     let folder = own.parent().expect("an executable lies in a folder");
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
-    Ok(folder.to_path_buf())
+    // The profiles' folders lie side by side.
+    Ok(if is_release { folder.with_file_name("release") } else { folder.to_path_buf() })
 }
 
 /// Why end-to-end tests with a live kernel cannot run here, or `None`. A test prints it as `skipped: REASON`. The agent

@@ -4,10 +4,12 @@
 mod apt;
 mod btf;
 mod ci;
+mod compare;
 mod demo;
 mod ebpf;
 mod fuzz;
 mod setup;
+mod soak;
 mod testing;
 mod tidy;
 mod vm;
@@ -47,6 +49,13 @@ enum Task {
         /// Only test names that contain this.
         filter: Option<String>,
     },
+    /// Watch one load with the agent and with Debian's execsnoop and opensnoop: who misses what? Needs root.
+    Compare(compare::Arguments),
+    /// The load that is compared.
+    #[command(hide = true)]
+    CompareLoad(compare::load::Arguments),
+    /// Mixed load for minutes against a release-built agent: does it leak, does it know every process? Needs root.
+    Soak(soak::Arguments),
     /// Run the kernel tests on other kernels, in virtual machines.
     Vm(vm::Arguments),
     /// What CI runs: setup, format, lints, tidy, freshness of generated files, tests, demo.
@@ -67,6 +76,9 @@ fn main() -> ExitCode {
         Task::Codegen { check } => ci::codegen(check),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test { filter } => testing::run(filter.as_deref()),
+        Task::Compare(arguments) => compare::run(&arguments),
+        Task::CompareLoad(arguments) => compare::load::run(&arguments),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),

@@ -8,7 +8,8 @@ use super::Span;
 use super::signals::Interrupt;
 use crate::account::{Account, Delivered, Row};
 use crate::enrich::process_table::Scope;
-use crate::enrich::seed;
+use crate::enrich::rescan::Rescanner;
+use crate::enrich::seed::{self, Rescan};
 use crate::event::BootNs;
 use crate::kernel::{Drained, Kernel, KernelOptions, KindSet, boot_to_unix_offset_ns};
 use crate::recording::Start;
@@ -32,6 +33,8 @@ pub(super) struct Batch {
     ends: Vec<usize>,
     /// Everything up to this time has been handed over, with this batch and those before it.
     pub(super) upto: BootNs,
+    /// A new scan of /proc, after records of processes were lost.
+    pub(super) rescan: Option<Rescan>,
 }
 
 impl Batch {
@@ -85,6 +88,7 @@ pub(super) struct Capture {
     kernel: Kernel,
     interrupt: Interrupt,
     is_output_diverted: bool,
+    rescanner: Rescanner,
     /// What a recording begins with; what a pipeline is seeded with.
     pub(super) start: Start,
 }
@@ -102,7 +106,8 @@ impl Capture {
             own: Some((own.pid, own.start_time_ns)),
             seed: seed::scan().context("cannot scan /proc")?,
         };
-        Ok(Self { kernel, interrupt, start, is_output_diverted: false })
+        let rescanner = Rescanner::start().context("cannot start the thread that scans /proc")?;
+        Ok(Self { kernel, interrupt, start, is_output_diverted: false, rescanner })
     }
 
     /// Sends the command's standard output to stderr: stdout is for findings.
@@ -150,7 +155,10 @@ impl Capture {
         let mut ending = None;
         loop {
             let (drained, latest) = self.hand_over(DRAIN_INTERVAL, outlet)?;
-            losses.report(&self.kernel)?;
+            if losses.is_due() {
+                losses.report(&self.kernel)?;
+                self.rescanner.note_lost(self.kernel.counters()?.process_records_lost());
+            }
             if let Some(command) = &mut command {
                 command.poll()?;
             }
@@ -193,6 +201,7 @@ impl Capture {
             latest = record_time(record).max(latest);
             batch.push(record);
         })?;
+        batch.rescan = self.rescanner.take();
         batch.upto = if drained.is_empty { upto } else { BootNs(latest) };
         outlet.send(batch, &self.interrupt);
         Ok((drained, latest))
@@ -337,10 +346,11 @@ struct LossReport {
 }
 
 impl LossReport {
+    fn is_due(&self) -> bool {
+        self.last.is_none_or(|last| last.elapsed() >= LOSS_INTERVAL)
+    }
+
     fn report(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
-        if self.last.is_some_and(|last| last.elapsed() < LOSS_INTERVAL) {
-            return Ok(());
-        }
         self.last = Some(Instant::now());
         self.report_now(kernel)
     }

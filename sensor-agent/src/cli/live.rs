@@ -36,6 +36,9 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
 /// Feeds a batch, then lets time pass up to where the batch ends.
 pub(super) fn feed(pipeline: &mut Pipeline, batch: &Batch, output: &mut Output) {
     output.clear();
+    if let Some(rescan) = &batch.rescan {
+        pipeline.reconcile(rescan.clone());
+    }
     for record in batch.records() {
         pipeline.handle(record, output);
     }
