@@ -19,7 +19,7 @@
 //! A ring has been read up to the frontier when it is empty or shows a record later than the frontier: that one
 //! was reserved after everything that was committed before the frontier. It waits for the next round. A ring
 //! that is not empty but gives no record has one that another CPU is just copying: the reader waits for it,
-//! microseconds as a rule, at most [`BUSY_WAIT_MAX`].
+//! microseconds as a rule, at most [`BUSY_WAIT_MAX_NS`].
 
 use super::error::KernelError;
 use aya::maps::{MapData, RingBuf};
@@ -28,11 +28,11 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::time::{ClockId, clock_gettime};
 use sensor_event::Header;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zerocopy::FromBytes;
 
 /// How long the reader waits for one record that is being copied. Then order may suffer; loss does not.
-const BUSY_WAIT_MAX: Duration = Duration::from_millis(20);
+const BUSY_WAIT_MAX_NS: u64 = 20_000_000;
 
 /// What one drain did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl<S: Source> Drain<S> {
     ) -> Drained {
         let mut drained = Drained::default();
         if self.next == self.ready_end {
-            self.start_round(clock());
+            self.start_round(clock);
         }
         while self.next < self.ready_end && drained.records < budget {
             let entry = self.entries[self.next];
@@ -125,10 +125,11 @@ impl<S: Source> Drain<S> {
         drained
     }
 
-    fn start_round(&mut self, frontier_ns: u64) {
+    fn start_round(&mut self, clock: &dyn Fn() -> u64) {
+        let frontier_ns = clock();
         self.keep_late();
         for source in &mut self.sources {
-            let is_complete = read_up_to(source, frontier_ns, &mut self.bytes, &mut self.entries);
+            let is_complete = read_up_to(source, clock, frontier_ns, &mut self.bytes, &mut self.entries);
             self.order_given_up_count += u64::from(!is_complete);
         }
         // Stable: records of one time stay in the order of their ring, lifecycle first.
@@ -153,11 +154,12 @@ impl<S: Source> Drain<S> {
 /// Reads a ring up to the frontier; `false` when a busy record kept it from that.
 fn read_up_to<S: Source>(
     source: &mut S,
+    clock: &dyn Fn() -> u64,
     frontier_ns: u64,
     bytes: &mut Vec<u8>,
     entries: &mut Vec<Entry>,
 ) -> bool {
-    let mut busy_since = None;
+    let mut busy_since_ns = None;
     loop {
         let mut is_late = false;
         let is_taken = source.take(&mut |record| {
@@ -168,13 +170,13 @@ fn read_up_to<S: Source>(
             entries.push(Entry { time_ns, start, end: bytes.len() });
         });
         if is_taken {
-            busy_since = None;
+            busy_since_ns = None;
             if is_late {
                 return true;
             }
         } else if source.is_empty() {
             return true;
-        } else if busy_since.get_or_insert_with(Instant::now).elapsed() > BUSY_WAIT_MAX {
+        } else if clock().saturating_sub(*busy_since_ns.get_or_insert_with(clock)) > BUSY_WAIT_MAX_NS {
             return false;
         } else {
             std::thread::yield_now();

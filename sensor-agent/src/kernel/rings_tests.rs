@@ -1,7 +1,7 @@
 //! Tests of the drain's order, with rings whose records are reserved and committed at times of the test's choosing.
 //! Not of the kernel.
 
-use super::{Drain, Drained, Source};
+use super::{BUSY_WAIT_MAX_NS, Drain, Drained, Source};
 use proptest::prelude::{Strategy, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use sensor_event::Header;
@@ -117,6 +117,19 @@ fn what_is_left_is_told() {
     assert_eq!((drained.records, drained.is_empty, drain.has_waiting()), (2, false, true));
     let drained = drain.drain(&|| now.get(), 2, &mut |_| {});
     assert_eq!((drained.records, drained.is_empty, drain.has_waiting()), (1, true, false));
+}
+
+#[test]
+fn order_is_given_up_for_a_record_that_stays_busy() {
+    let runs = [run(0, 1, 2, u64::MAX), run(1, 3, 4, 5)];
+    let (mut drain, now) = rings(&runs);
+    let clock = || {
+        now.set(now.get() + BUSY_WAIT_MAX_NS / 4);
+        now.get()
+    };
+    let mut order = Vec::new();
+    let drained = drain.drain(&clock, 10, &mut |record| order.push(number_of(record)));
+    assert_eq!((order, drained.order_given_up_count, drained.is_empty), (vec![1], 1, false));
 }
 
 #[test]

@@ -16,21 +16,30 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// The agent, where this test is built; not there when only this program was copied.
 const AGENT: &str = env!("CARGO_BIN_EXE_sensor-agent");
 
-/// How long the agent is stopped.
+/// How long the agent is stopped at least.
 const STOPPED: Duration = Duration::from_secs(1);
+
+/// Opens that the storm must have made while the agent is stopped: they and their removals are several rings full.
+const OPENS_WHILE_STOPPED: u64 = 150_000;
+
+/// Opens of the storm for each of its processes, so that it is one of files on every machine.
+const OPENS_PER_PROCESS: u64 = 200;
 
 /// How long a test waits for what must come.
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Files by which the storm is told to begin, and says how much it made.
+const BEGIN: &str = "begin";
+const MADE: &str = "made";
 
 /// Executions that the agent must have shown before it is stopped, and again before the storm ends.
 const EXECS_SHOWN: u64 = 100;
@@ -87,11 +96,12 @@ fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().cast_signed()), signal).expect("the child is there");
 }
 
-/// Stops a process for [`STOPPED`].
-fn stop_a_while(child: &Child) {
+/// Stops a process for [`STOPPED`], and until the storm has made more than it can take.
+fn stop_a_while(child: &Child, folder: &Folder) {
+    let since = Instant::now();
+    let before = made(folder)[1];
     signal(child, Signal::SIGSTOP);
-    let (_keep, never) = mpsc::channel::<()>();
-    never.recv_timeout(STOPPED).expect_err("nobody sends");
+    until("storm", || since.elapsed() >= STOPPED && made(folder)[1] >= before + OPENS_WHILE_STOPPED);
     signal(child, Signal::SIGCONT);
 }
 
@@ -132,9 +142,9 @@ fn a_stopped_agent_accounts_for_every_record_and_loses_processes_last() {
             errors.read_to_string(&mut text).expect("the agent speaks text");
             text
         });
-        fs::write(folder.join("begin"), "").expect("writable");
+        fs::write(folder.join(BEGIN), "").expect("writable");
         until("execs", || lines.count("exec") >= EXECS_SHOWN);
-        stop_a_while(&agent);
+        stop_a_while(&agent, &folder);
         let shown = lines.count("exec");
         until("more execs", || lines.count("exec") >= shown + EXECS_SHOWN);
         drop(storm.stdin.take());
@@ -191,10 +201,10 @@ fn account_of(said: &str) -> BTreeMap<String, Row> {
     .collect()
 }
 
-/// Processes and opens that the storm says it made.
+/// Processes and opens that the storm says it made so far.
 fn made(folder: &Folder) -> [u64; 2] {
-    let text = fs::read_to_string(folder.join("made")).expect("the storm says what it did");
-    let mut numbers = text.split(' ').map(|number| number.parse().expect("a number"));
+    let text = fs::read_to_string(folder.join(MADE)).expect("the storm says what it did");
+    let mut numbers = text.split_whitespace().map(|number| number.parse().expect("a number"));
     [numbers.next().expect("processes"), numbers.next().expect("opens")]
 }
 
@@ -269,7 +279,8 @@ pub(crate) fn act(action: &str, folder: &Path) {
 
 /// Files, connections and processes as fast as they can be made, until standard input ends.
 fn storm(folder: &Path) {
-    until("begin", || folder.join("begin").exists());
+    until("begin", || folder.join(BEGIN).exists());
+    let said = fs::File::create(folder.join(MADE)).expect("writable");
     let is_over = AtomicBool::new(false);
     let (processes, opens) = (AtomicU64::new(0), AtomicU64::new(0));
     let address =
@@ -289,18 +300,31 @@ fn storm(folder: &Path) {
         }
         // Nobody listens any more: the kernel refuses at once.
         scope.spawn(|| while is_on() && TcpStream::connect(address).is_err() {});
-        scope.spawn(|| {
+        let told = &said;
+        let (is_on, processes, opens) = (&is_on, &processes, &opens);
+        scope.spawn(move || {
             while is_on() {
+                let made = processes.load(Ordering::Relaxed);
+                if opens.load(Ordering::Relaxed) < made * OPENS_PER_PROCESS {
+                    std::thread::yield_now();
+                    continue;
+                }
                 Command::new("/bin/true").status().expect("`true` runs");
-                processes.fetch_add(1, Ordering::Relaxed);
+                processes.store(made + 1, Ordering::Relaxed);
+                tell(told, processes, opens);
             }
         });
         let mut nothing = Vec::new();
         std::io::stdin().read_to_end(&mut nothing).expect("standard input can be read");
         is_over.store(true, Ordering::Relaxed);
     });
-    let text = format!("{} {}", processes.into_inner(), opens.into_inner());
-    fs::write(folder.join("made"), text).expect("writable");
+    tell(&said, &processes, &opens);
+}
+
+/// Says in a file what was made so far; always as long, so that it is replaced in one go.
+fn tell(file: &fs::File, processes: &AtomicU64, opens: &AtomicU64) {
+    let text = format!("{:20} {:20}", processes.load(Ordering::Relaxed), opens.load(Ordering::Relaxed));
+    file.write_all_at(text.as_bytes(), 0).expect("writable");
 }
 
 /// An agent of kernel side, pipeline and new scans, with a ring for processes that is soon full. When all is over, it

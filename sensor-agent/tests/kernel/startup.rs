@@ -86,7 +86,7 @@ fn a_process_from_before_the_agent_is_shown_by_the_kernel() {
     }
     let [one, other] = [&plain, &removed].map(|program| Waiting::start(program, &folder));
     fs::remove_file(&removed).expect("it is there");
-    let Some(mut capture) = Capture::start() else { return };
+    let Some(mut capture) = Capture::start_new() else { return };
     if !has_iterator(&capture) {
         return;
     }
@@ -139,7 +139,7 @@ fn no_process_lacks_parent_start_time_or_program() {
     fs::copy(std::env::current_exe().expect("the test program has a path"), &program)
         .expect("room for a copy");
     let child = Waiting::start(&program, &folder);
-    let Some(mut capture) = Capture::start() else { return };
+    let Some(mut capture) = Capture::start_new() else { return };
     let mut pipeline = Pipeline::new(PipelineConfig::default());
     pipeline.seed(seed::scan().expect("/proc can be listed"));
     // Whoever lives when this one has ended has been told of.

@@ -48,12 +48,13 @@ impl Lent {
         let found = idle.iter().position(|(options, _)| *options == name);
         let kernel = found.map(|index| idle.swap_remove(index).1);
         drop(idle);
-        let mut kernel = match kernel {
-            Some(kernel) => kernel,
-            None => Kernel::load(options)?,
-        };
+        let Some(mut kernel) = kernel else { return Self::load_new(options) };
         while !kernel.drain(Duration::ZERO, usize::MAX, &mut |_| ())?.is_empty {}
         Ok(Self { options: name, kernel: Some(kernel) })
+    }
+
+    fn load_new(options: &KernelOptions) -> Result<Self, KernelError> {
+        Ok(Self { options: format!("{options:?}"), kernel: Some(Kernel::load(options)?) })
     }
 }
 
@@ -94,6 +95,12 @@ impl Capture {
         Self::start_with(KernelOptions::default())
     }
 
+    /// As [`Self::start`], with a kernel side that has not seen anything yet: processes from before it are records.
+    pub(crate) fn start_new() -> Option<Self> {
+        let turn = Turn::Shared { _guard: TURNS.read().unwrap_or_else(PoisonError::into_inner) };
+        Self::load_with(KernelOptions::default(), turn, Lent::load_new)
+    }
+
     /// As [`Self::start`], while no other capture of this run lives.
     pub(crate) fn start_alone() -> Option<Self> {
         let turn = Turn::Alone { _guard: TURNS.write().unwrap_or_else(PoisonError::into_inner) };
@@ -113,8 +120,16 @@ impl Capture {
     }
 
     fn load(options: KernelOptions, turn: Turn) -> Option<Self> {
+        Self::load_with(options, turn, Lent::load)
+    }
+
+    fn load_with(
+        options: KernelOptions,
+        turn: Turn,
+        load: impl Fn(&KernelOptions) -> Result<Lent, KernelError>,
+    ) -> Option<Self> {
         let options = KernelOptions { tracepoint_only: is_tracepoint_only(), ..options };
-        match Lent::load(&options) {
+        match load(&options) {
             Ok(kernel) => Some(Self { kernel, records: Vec::new(), _turn: turn }),
             Err(
                 error @ (KernelError::Capability { .. }
