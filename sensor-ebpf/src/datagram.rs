@@ -6,7 +6,7 @@
 //! after two reads unless the socket is UDP's. It never refuses one.
 
 use crate::draft::{BODY, Draft};
-use crate::emit::{emit, is_agent_task};
+use crate::emit::{emit, is_agent_task, leave_out, lose};
 use crate::globals::{
     SKB_HEAD, SKB_NETWORK_HEADER, SKB_PROTOCOL, SKB_SK, SKB_TRANSPORT_HEADER, SOCK_FAMILY, SOCK_PROTOCOL,
 };
@@ -59,8 +59,11 @@ pub fn datagram_out(ctx: SkBuffContext) -> i32 {
     }
     // SAFETY: the context is the program's own.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    if let Ok(datagram) = parse(packet, sock) {
-        send(&datagram, cookie);
+    match parse(packet, sock) {
+        Ok(datagram) => send(&datagram, cookie),
+        Err(reason) => {
+            lose(Kind::SEND, reason);
+        }
     }
     PASS
 }
@@ -75,7 +78,7 @@ fn send(datagram: &Datagram, cookie: u64) {
     };
     // SAFETY: only whether there is a value matters.
     if unsafe { SENT.get(peer) }.is_some() {
-        return;
+        return leave_out(Kind::SEND);
     }
     emit(Kind::SEND, size_of::<SocketBody>(), |draft| fill(draft, datagram));
     // Not remembered, it is reported once more: that is all that a full map costs.

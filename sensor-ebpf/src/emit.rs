@@ -13,7 +13,8 @@ use sensor_event::{Counter, Kind, LossReason, Tier};
 
 /// Emits one record about the current task from a tracepoint: `fill` writes the body and appends the tail.
 ///
-/// Keeps the identity `seen == submitted + lost`: whatever happens, exactly one of the two is counted.
+/// Keeps the identity `seen == submitted + cached + lost`: whatever happens, exactly one of the three is counted, here, in
+/// [`lose`] or in [`leave_out`].
 /// Returns what a program returns.
 #[inline(always)]
 pub fn emit(kind: Kind, body_bytes: usize, fill: impl FnOnce(Draft) -> Result<(), LossReason>) -> i32 {
@@ -49,6 +50,13 @@ pub fn emit_about(
 pub fn lose(kind: Kind, reason: LossReason) -> i32 {
     count(kind, Counter::Seen);
     exit_code(kind, Err(reason))
+}
+
+/// Accounts for a repeat of what was reported, which is no record of its own.
+#[inline(always)]
+pub fn leave_out(kind: Kind) {
+    count(kind, Counter::Seen);
+    count(kind, Counter::Cached);
 }
 
 /// Whether the current task is the agent, whose own file and network activity is not reported: the one place

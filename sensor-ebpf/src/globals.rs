@@ -5,7 +5,7 @@
 //! is not even checked.
 
 use aya_ebpf::Global;
-use sensor_event::{Field, Kind};
+use sensor_event::Field;
 
 macro_rules! define {
     ($($name:ident: $need:ident [$($path:literal),+];)*) => {
@@ -31,19 +31,9 @@ macro_rules! define_arguments {
 
 sensor_event::for_each_kernel_argument!(define_arguments);
 
-/// One bit per [`Kind`]: what the agent wants.
-#[unsafe(no_mangle)]
-static WANTED_KINDS: Global<u64> = Global::new(0);
-
 /// Not 0 when opens that change nothing, and failed ones, are wanted too.
 #[unsafe(no_mangle)]
 pub static OPEN_READS: Global<u32> = Global::new(0);
-
-/// Whether the agent wants records of a kind.
-#[inline(always)]
-pub fn wants(kind: Kind) -> bool {
-    WANTED_KINDS.load() >> kind.0 & 1 == 1
-}
 
 /// Not 0 when `sched_process_exit` has the argument `group_dead`.
 #[unsafe(no_mangle)]

@@ -10,7 +10,7 @@ mod mappings;
 mod mounts;
 mod names;
 mod open;
-mod pending;
+pub mod pending;
 mod privilege;
 mod sockets;
 

@@ -10,6 +10,7 @@ use crate::globals::{
     TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
 };
 use crate::header::{cgroup_id, cgroup_node, start_time};
+use crate::lsm::pending;
 use crate::maps::ENDED;
 use crate::namespaces::{self, capabilities};
 use crate::path::{self, Place};
@@ -208,6 +209,7 @@ fn fill_fork(draft: Draft, child: Address, pid: u32) -> Result<(), LossReason> {
 /// `(void *, struct task_struct *task[, bool group_dead])`.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
+    pending::lose_unfinished();
     let task = Address::current_task();
     let is_last = if EXIT_HAS_GROUP_DEAD.load() != 0 {
         Ok(ctx.arg::<u64>(1) & 0xff != 0)

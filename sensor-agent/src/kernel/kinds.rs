@@ -43,11 +43,6 @@ impl KindSet {
     pub const fn has_reads(self) -> bool {
         self.reads
     }
-
-    /// One bit per kind, by its number.
-    pub(super) const fn bits(self) -> u64 {
-        self.bits
-    }
 }
 
 const fn bit(kind: Kind) -> u64 {

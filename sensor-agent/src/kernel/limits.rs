@@ -140,10 +140,42 @@ pub const LIMITS: &[Limit] = &[
         what: "operations through io_uring, which make no system call of their own, are not seen",
     },
     Limit {
-        kinds: &[Kind::FILE_UNLINK, Kind::FILE_RENAME, Kind::FILE_LINK, Kind::FILE_SYMLINK, Kind::FILE_MKDIR],
+        kinds: NAMED,
         tier: Some(Tier::LSM),
         kernels: Kernels::All,
-        what: "attempts that fail before the kernel asks its security modules (no such name, name taken) are no record",
+        what: "attempts that fail before the kernel has the file in hand (no such name, name taken, a read-only mount) \
+               are no record",
+    },
+    Limit {
+        kinds: &[Kind::FILE_OPEN, Kind::FILE_UNLINK, Kind::FILE_RENAME],
+        tier: Some(Tier::LSM),
+        kernels: Kernels::Before(5, 12),
+        what: "what io_uring leaves to its workers is done by kernel threads there: the record names the worker, with \
+               the ids of whoever asked, and not the process",
+    },
+    Limit {
+        kinds: &[Kind::FILE_SETXATTR],
+        tier: Some(Tier::LSM),
+        kernels: Kernels::All,
+        what: "an attribute that is set through an overlay is shown at the overlay, not at the layer below",
+    },
+    Limit {
+        kinds: &[Kind::EXEC_MAP],
+        tier: Some(Tier::LSM),
+        kernels: Kernels::All,
+        what: "of an mprotect the result is that of the security modules, behind which only a lack of memory stops it",
+    },
+    Limit {
+        kinds: &[Kind::ACCEPT],
+        tier: Some(Tier::LSM),
+        kernels: Kernels::All,
+        what: "of the internet protocols only TCP's accepts are seen (with MPTCP's), not those of SCTP",
+    },
+    Limit {
+        kinds: &[Kind::PTRACE],
+        tier: Some(Tier::LSM),
+        kernels: Kernels::All,
+        what: "an attach to a number that no process has is no record, and the number given is not known",
     },
     Limit {
         kinds: &[Kind::FILE_OPEN],

@@ -53,7 +53,6 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
         .map_err(|(_, source)| KernelError::Host { what: "/sys/devices/system/cpu/possible", source })?;
     let slots = u32::try_from(cpus).unwrap_or(u32::MAX / SLOTS_PER_CPU) * SLOTS_PER_CPU;
 
-    let wanted_kinds = options.kinds.bits();
     let open_reads = u32::from(options.kinds.has_reads());
     let own_pid = own_pid();
     let log_level = if options.bpf_log { LOG_LEVEL_DEBUG } else { 0 };
@@ -68,8 +67,7 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
         .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .override_global("SELF_TGID", &own_pid, true)
-        .override_global("WANTED_KINDS", &wanted_kinds, false)
-        .override_global("OPEN_READS", &open_reads, false)
+        .override_global("OPEN_READS", &open_reads, true)
         .map_max_entries("LIFECYCLE", options.lifecycle_ring_bytes)
         .map_max_entries("ACTIVITY", options.activity_ring_bytes)
         .map_max_entries("SCRATCH", slots);

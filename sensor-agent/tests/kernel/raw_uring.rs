@@ -16,6 +16,8 @@ const ACCEPT: u8 = 13;
 const CONNECT: u8 = 16;
 const OPENAT: u8 = 18;
 const SOCKET: u8 = 45;
+const RENAMEAT: u8 = 35;
+const UNLINKAT: u8 = 36;
 
 const ENTER_GETEVENTS: u32 = 1;
 const SQ_RING: i64 = 0;
@@ -131,6 +133,25 @@ impl Ring {
             ..Request::default()
         })?;
         Ok(own(result))
+    }
+
+    /// `unlinkat` below the current directory.
+    pub(crate) fn unlink(&mut self, path: &CStr) -> io::Result<()> {
+        let address = path.as_ptr().addr() as u64;
+        self.run(Request { opcode: UNLINKAT, fd: libc::AT_FDCWD, address, ..Request::default() }).map(drop)
+    }
+
+    /// `renameat` below the current directory.
+    pub(crate) fn rename(&mut self, from: &CStr, to: &CStr) -> io::Result<()> {
+        let request = Request {
+            opcode: RENAMEAT,
+            fd: libc::AT_FDCWD,
+            address: from.as_ptr().addr() as u64,
+            offset: to.as_ptr().addr() as u64,
+            len: libc::AT_FDCWD.cast_unsigned(),
+            ..Request::default()
+        };
+        self.run(request).map(drop)
     }
 
     /// Hands a request in and waits until it is done. What it points to outlives the call.

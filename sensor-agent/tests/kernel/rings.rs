@@ -1,10 +1,11 @@
 //! What is done through io_uring instead of system calls, on the running kernel. Not what is done otherwise. It may call
 //! the agent's kernel module.
 
+use crate::names::resolved;
 use crate::raw_uring::Ring;
 use crate::support::{Capture, Folder, absolute, actor, bytes, no_cell};
 use sensor_agent::kernel::HookState;
-use sensor_event::{Family, FileFlags, Kind, RecordBody, SocketType};
+use sensor_event::{Family, FileFlags, Header, Kind, RecordBody, SocketType};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -37,7 +38,7 @@ fn opens_by_ring_are_seen() {
     let Some((capture, folder, pid)) = run("rings/open", Kind::FILE_OPEN) else { return };
     let path = bytes(folder.join("by ring"));
     let found = capture.all(|header, body| match body {
-        RecordBody::FileOpen(file) if header.pid == pid && absolute(file.path) == path => Some(file.body),
+        RecordBody::FileOpen(file) if is_by(header, pid) && absolute(file.path) == path => Some(file.body),
         _ => None,
     });
     assert_eq!(found.len(), 1, "{found:?}");
@@ -84,6 +85,41 @@ fn sockets_by_ring_are_seen() {
     capture.cell(Kind::SOCKET, "io_uring: family and type");
 }
 
+/// Whether a process did it, or before 5.12, a worker of a ring, which is a kernel thread there.
+fn is_by(header: &Header, pid: u32) -> bool {
+    header.pid == pid || header.comm.starts_with(b"io_wqe_worker")
+}
+
+#[test]
+fn names_by_ring_are_seen() {
+    let Some((capture, folder, pid)) = run("rings/names", Kind::FILE_RENAME) else { return };
+    let tier = |kind: Kind| {
+        let hook = capture.kernel.hooks().iter().find(|hook| hook.kind == kind);
+        hook.expect("every kind has a hook").tier
+    };
+    if tier(Kind::FILE_RENAME) == "tracepoint" {
+        no_cell(Kind::FILE_RENAME, "io_uring: a rename makes no system call of its own");
+        no_cell(Kind::FILE_UNLINK, "io_uring: a removal makes no system call of its own");
+        return;
+    }
+    let renamed = capture.all(|header, body| match body {
+        RecordBody::Rename(rename) if is_by(header, pid) => {
+            Some((resolved(rename.old_base, rename.old_name), resolved(rename.new_base, rename.new_name)))
+        }
+        _ => None,
+    });
+    assert_eq!(renamed, [(bytes(folder.join("one")), bytes(folder.join("two")))]);
+    let removed = capture.all(|header, body| match body {
+        RecordBody::Unlink(unlink) if is_by(header, pid) => {
+            Some((resolved(unlink.base, unlink.name), unlink.body.result))
+        }
+        _ => None,
+    });
+    assert_eq!(removed, [(bytes(folder.join("two")), 0)]);
+    capture.cell(Kind::FILE_RENAME, "io_uring: both names");
+    capture.cell(Kind::FILE_UNLINK, "io_uring: name, result");
+}
+
 /// What the actors of this module do.
 pub(crate) fn act(action: &str, folder: &Path) {
     std::env::set_current_dir(folder).expect("the folder can be entered");
@@ -93,6 +129,13 @@ pub(crate) fn act(action: &str, folder: &Path) {
     };
     match action {
         "open" => drop(ring.open(c"by ring", O_CREAT | O_WRONLY).expect("the file can be made")),
+        "names" => {
+            fs::write("one", "").expect("a file can be written");
+            // Since 5.11.
+            if let Err(error) = ring.rename(c"one", c"two").and_then(|()| ring.unlink(c"two")) {
+                fs::write(REFUSAL, error.to_string()).expect("writable");
+            }
+        }
         "sockets" => act_sockets(&mut ring),
         _ => panic!("unknown action {action}"),
     }

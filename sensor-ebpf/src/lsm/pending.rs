@@ -25,8 +25,8 @@ const TEXT_BYTES_MAX: u32 = 4096;
 /// Threads that can be inside such a call at once; one more and its record is counted as lost.
 const PENDING_MAX: u32 = 2048;
 
-/// By thread (`bpf_get_current_pid_tgid()`). An entry is removed when it is emitted; what a thread left behind, its next
-/// call replaces.
+/// By thread (`bpf_get_current_pid_tgid()`). An entry is removed when it is emitted; what a thread left behind is counted
+/// as lost at its next call or its end.
 #[map]
 static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(PENDING_MAX, 0);
 
@@ -70,9 +70,22 @@ static EMPTY: Pending = Pending {
     new_name: [0; NAME_BYTES],
 };
 
+/// Accounts for an entry of this thread that was never finished, if there is one: this kernel's compiler merged the
+/// function whose end is watched into its callers.
+#[inline(always)]
+pub fn lose_unfinished() {
+    let thread = bpf_get_current_pid_tgid();
+    if let Some(pending) = PENDING.get_ptr(thread) {
+        // SAFETY: as in `begin`.
+        lose(Kind(unsafe { (*pending).kind } as u16), LossReason::Fault);
+        forget(thread);
+    }
+}
+
 /// Begins the entry of this thread. `None` when there is no room, which is accounted for.
 #[inline(always)]
 pub fn begin<'a>(kind: Kind) -> Option<&'a mut Pending> {
+    lose_unfinished();
     let thread = bpf_get_current_pid_tgid();
     if PENDING.insert(thread, &EMPTY, 0).is_ok()
         && let Some(pending) = PENDING.get_ptr_mut(thread)
