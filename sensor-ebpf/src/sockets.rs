@@ -49,6 +49,9 @@ const SYS_LISTEN: u32 = 4;
 const SYS_ACCEPT: u32 = 5;
 const SYS_ACCEPT4: u32 = 18;
 
+/// `EFAULT`: the kernel could not read what the caller pointed to.
+const EFAULT: i32 = 14;
+
 /// What of a socket a record shows.
 #[derive(Clone, Copy)]
 pub struct Shown {
@@ -165,8 +168,17 @@ pub extern "C" fn exit_socket(class: u32, regs: u64, result: u64) -> u32 {
     let (class, arguments) = if call.class == SyscallClass::SOCKETCALL {
         // The caller's word for which socket is meant: what is said of the socket is the kernel's.
         let number = call.argument(Number::First) as u32;
-        let Ok(arguments) = read_user::<[u32; 3]>(call.argument(Number::Second)) else { return 0 };
-        (socketcall(number), arguments.map(u64::from))
+        let class = socketcall(number);
+        let Ok(arguments) = read_user::<[u32; 3]>(call.argument(Number::Second)) else {
+            // Gone since the kernel read them, unless it could not either.
+            if call.errno() != EFAULT
+                && let Some(kind) = kind_of(class)
+            {
+                lose(kind, LossReason::Fault);
+            }
+            return 0;
+        };
+        (class, arguments.map(u64::from))
     } else {
         let at = |number| call.argument(number);
         (call.class, [at(Number::First), at(Number::Second), at(Number::Third)])
@@ -175,8 +187,23 @@ pub extern "C" fn exit_socket(class: u32, regs: u64, result: u64) -> u32 {
         SyscallClass::CONNECT => connect(arguments, call.errno()),
         SyscallClass::ACCEPT => accept(call.result),
         SyscallClass::LISTEN => listen(arguments, call.errno()),
-        SyscallClass::SOCKET => socket(call.result, arguments, call.errno()),
+        // As one of several that share a number; alone, its number is not looked at where a better hook serves.
+        SyscallClass::SOCKET if is_left_to_tracepoints(Part::of(Kind::SOCKET)) => {
+            socket(call.result, arguments, call.errno())
+        }
         _ => 0,
+    }
+}
+
+/// What a call is a record of.
+#[inline(always)]
+const fn kind_of(class: SyscallClass) -> Option<Kind> {
+    match class {
+        SyscallClass::CONNECT => Some(Kind::CONNECT),
+        SyscallClass::ACCEPT => Some(Kind::ACCEPT),
+        SyscallClass::LISTEN => Some(Kind::LISTEN),
+        SyscallClass::SOCKET => Some(Kind::SOCKET),
+        _ => None,
     }
 }
 
