@@ -216,13 +216,16 @@ fn waiting(folder: &Folder) -> PathBuf {
     program
 }
 
-/// A shell that, told to, ends or becomes another program.
+/// A shell that, told to, ends or becomes another program. It runs: its own exec is over, which the end of its parent's
+/// `vfork()` does not say.
 fn shell(folder: &Folder, then: &str) -> Child {
     let template = actor("overload/wait", &folder.path);
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", &format!("read line; {then}"), "sh"]).args(template.get_args());
+    command.args(["-c", &format!("echo; read line; {then}"), "sh"]).args(template.get_args());
     command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell starts")
+    let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell starts");
+    shell.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("the shell says when it runs");
+    shell
 }
 
 #[test]
