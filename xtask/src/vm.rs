@@ -36,10 +36,16 @@ pub(crate) struct Arguments {
     /// Only tests whose name contains this.
     #[arg(long)]
     filter: Option<String>,
+    /// Rounds of the races: an emulated processor does some hundred a second.
+    #[arg(long, default_value_t = ROUNDS)]
+    rounds: u32,
     /// Write what was asserted to the table of docs/kernel-support.md: needs all kernels and all tests.
     #[arg(long)]
     write_docs: bool,
 }
+
+/// Rounds of the races, unless asked for more.
+const ROUNDS: u32 = 2_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Choice {
@@ -118,7 +124,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "--write-docs needs every kernel, tier and test: leave out --kernel, --tier and --filter"
     );
     let tiers = arguments.tier.as_ref().map_or(&Tier::ALL[..], std::slice::from_ref);
-    let runs = run_all(arguments.kernel.kernels(), tiers, arguments.filter.as_deref())?;
+    let what = What { tiers, filter: arguments.filter.as_deref(), rounds: arguments.rounds };
+    let runs = run_all(arguments.kernel.kernels(), &what)?;
     if arguments.write_docs {
         docs::write(&runs)?;
     }
@@ -130,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub(crate) fn run_in_ci() -> Result<()> {
-    match run_all(&Name::ALL, &Tier::ALL, None) {
+    match run_all(&Name::ALL, &What { tiers: &Tier::ALL, filter: None, rounds: ROUNDS }) {
         Ok(runs) => report(&runs),
         Err(error) if error.is::<kernels::Unreachable>() => {
             println!("skipped: {error:#}");
@@ -140,21 +147,28 @@ pub(crate) fn run_in_ci() -> Result<()> {
     }
 }
 
-fn run_all(names: &[Name], tiers: &[Tier], filter: Option<&str>) -> Result<Vec<Run>> {
+/// What each kernel is to do.
+struct What<'a> {
+    tiers: &'a [Tier],
+    filter: Option<&'a str>,
+    rounds: u32,
+}
+
+fn run_all(names: &[Name], what: &What<'_>) -> Result<Vec<Run>> {
     let cache = cache()?;
     machine::require_qemu()?;
     let (kernels, busybox) = kernels::find(names, &cache)?;
     let binary = build()?;
     let results = results()?;
     let waiting: Vec<(&Kernel, Tier)> =
-        kernels.iter().flat_map(|kernel| tiers.iter().map(move |tier| (kernel, *tier))).rev().collect();
+        kernels.iter().flat_map(|kernel| what.tiers.iter().map(move |tier| (kernel, *tier))).rev().collect();
     let count = waiting.len();
     let (waiting, done) = (Mutex::new(waiting), Mutex::new(Vec::new()));
     let work = || -> Result<()> {
         while let Some((kernel, tier)) = pop(&waiting) {
             let begun = Instant::now();
             let base = results.join(format!("{}-{}", kernel.name.text(), tier.name()));
-            let order = image::Order { tier: tier.name(), filter };
+            let order = image::Order { tier: tier.name(), filter: what.filter, rounds: what.rounds };
             let image = image::write(&base, kernel, &busybox, &binary, &order)?;
             let log = machine::boot(kernel, &image, &base)?;
             let outcome = Outcome::of(&log.tests);

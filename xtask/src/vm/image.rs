@@ -14,6 +14,8 @@ pub(super) struct Order<'a> {
     pub(super) tier: &'a str,
     /// Only tests whose name contains this.
     pub(super) filter: Option<&'a str>,
+    /// Rounds of the races.
+    pub(super) rounds: u32,
 }
 
 /// Where the tests find modules to load: `/modules/dummy.ko`.
@@ -21,9 +23,6 @@ const MODULES_FOLDER: &str = "modules";
 
 /// Processes of the storm tests: an emulated processor starts some hundred a second.
 const PROCESSES: u32 = 1_000;
-
-/// Rounds of the races.
-const ROUNDS: u32 = 2_000;
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
@@ -81,19 +80,23 @@ fn init(order: &Order<'_>) -> String {
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+mkdir /dev/pts
+mount -t devpts devpts /dev/pts
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 mount -t securityfs securityfs /sys/kernel/security
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ln -s /proc/self/fd /dev/fd
 ip link set lo up
-export SENSOR_TEST_TIER={tier} SENSOR_TEST_PROCESSES={PROCESSES} SENSOR_TEST_ROUNDS={ROUNDS}
+insmod /{MODULES_FOLDER}/overlay.ko
+export SENSOR_TEST_TIER={tier} SENSOR_TEST_PROCESSES={PROCESSES} SENSOR_TEST_ROUNDS={rounds}
 cd /root
 /kernel-tests --nocapture --test-threads=1 {filter} </dev/null >/dev/{TESTS_LINE} 2>&1
 echo \"{EXIT_MARK}$?\" >/dev/{TESTS_LINE}
 poweroff -f
 ",
-        tier = order.tier
+        tier = order.tier,
+        rounds = order.rounds,
     )
 }
 
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn filter_is_one_argument_whatever_it_holds() {
-        let script = init(&Order { tier: "lsm", filter: Some("a'b $(reboot)") });
+        let script = init(&Order { tier: "lsm", filter: Some("a'b $(reboot)"), rounds: 1 });
         assert!(script.contains("--test-threads=1 'a'\\''b $(reboot)' <"), "{script}");
     }
 }

@@ -78,8 +78,8 @@ const META_PACKAGE: &str = "linux-image-cloud-amd64";
 /// Packages that make up a kernel: newer ones are in parts.
 const PARTS: &[&str] = &["linux-image-", "linux-binary-", "linux-modules-"];
 
-/// The modules that the machines get, for tests to load.
-const MODULES: &[&str] = &["dummy.ko"];
+/// The modules that the machines get: one that tests load, and one that tests need loaded.
+const MODULES: &[&str] = &["dummy.ko", "overlay.ko"];
 
 /// The kernels and busybox, from the cache or else from Debian.
 ///
