@@ -64,6 +64,8 @@ pub struct ProcessFacts {
     /// Which file `exe` was, when known.
     pub file: Option<FileId>,
     /// The nearest ancestor that says where it comes from.
+    /// Since when at the latest it runs that.
+    pub image_since: BootNs,
     pub origin: Option<Arc<Origin>>,
     /// The containerd shim above it.
     pub shim: Option<Arc<Shim>>,

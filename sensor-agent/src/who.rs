@@ -26,7 +26,6 @@ pub use worker::Lookups;
 use crate::finding::Finding;
 use crate::finding::ProcessFacts;
 use crate::pipeline::EnrichedEvent;
-use sensor_baseline::UnixNs;
 use std::sync::Arc;
 
 /// What was looked up about a process.
@@ -98,22 +97,22 @@ pub fn tell_place(doing: &mut impl Doing) {
 }
 
 impl Doing for Finding {
-    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, Option<UnixNs>)) {
-        visit(&mut self.process, Some(self.time));
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool)) {
+        visit(&mut self.process, true);
         for ancestor in &mut self.ancestors {
-            visit(ancestor, None);
+            visit(ancestor, false);
         }
     }
 }
 
 impl Doing for EnrichedEvent {
-    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, Option<UnixNs>)) {
-        let ran = matches!(self.event.body, crate::event::Body::Exec(_)).then_some(self.time);
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool)) {
+        let has_run = matches!(self.event.body, crate::event::Body::Exec(_));
         if let Some(process) = &mut self.process {
-            visit(process, ran);
+            visit(process, has_run);
         }
         if let Some(parent) = &mut self.parent {
-            visit(parent, None);
+            visit(parent, false);
         }
     }
 }

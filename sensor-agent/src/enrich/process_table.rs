@@ -121,6 +121,7 @@ impl Process {
             origin: self.ancestry.origin.clone(),
             shim: self.ancestry.shim.clone(),
             who: Who::default(),
+            image_since: self.image_since,
         }
     }
 

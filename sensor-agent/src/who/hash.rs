@@ -1,27 +1,20 @@
 //! sha256 of programs, each content once. Not a file integrity check: it tells what ran, when it could still be read.
-//! It opens and reads files; when its budget
-//! allows the next piece it tells, and does not wait itself.
+//! It opens and reads files; when its budget allows the next piece it tells, and does not wait itself.
 //!
-//! A file is found through `/proc/PID/exe` while the process lives, and else by its name on the host. Either is opened
-//! for its place only (`O_PATH`), compared with what the kernel said ran (inode, and device by name), and read after
-//! that. What was read counts only if the file is the same afterwards.
+//! Which file it was is found out by [`program`]. What was read counts only if the file is the same afterwards.
 
-use crate::enrich::process_table::TICK_NS;
+mod program;
+
 use crate::enrich::recent::Recent;
-use crate::enrich::seed::kernel_dev;
 use crate::enrich::subject::FileId;
 use crate::event::{BootNs, Identity};
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode, fstat};
+use crate::who::stage::WAIT_NS;
+use nix::sys::stat::fstat;
+use program::{Content, Program, is_alive};
 use sensor_baseline::UnixNs;
-use sensor_baseline::text::unescape;
 use sha2::{Digest as _, Sha256};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +29,33 @@ pub struct HashKey {
     pub is_named: bool,
 }
 
+/// A program to hash, and how to find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which.
+    pub key: HashKey,
+    /// Names that it may have on the host, escaped, first the likeliest.
+    pub names: Vec<String>,
+    /// When it was executed, at the latest: a file that was changed after that is another.
+    pub ran: BootNs,
+}
+
+/// The time, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Now.
+    pub now: UnixNs,
+    /// What is added to a `BootNs` to make it a `UnixNs`.
+    pub boot_to_unix_ns: i64,
+}
+
+impl Clock {
+    /// When that was by the wall clock.
+    const fn unix(self, time: BootNs) -> UnixNs {
+        UnixNs(time.0.saturating_add_signed(self.boot_to_unix_ns))
+    }
+}
+
 /// Why there is no hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoHash {
@@ -43,7 +63,7 @@ pub enum NoHash {
     TooLarge,
     /// Process and name were gone, or another file had the name.
     Gone,
-    /// It was written to meanwhile.
+    /// It was written to since it ran, or so shortly before that the times cannot tell.
     Changed,
     /// It cannot be read.
     Unreadable,
@@ -60,7 +80,7 @@ impl NoHash {
         match self {
             Self::TooLarge => "too large",
             Self::Gone => "gone before it could be read",
-            Self::Changed => "changed while it was read",
+            Self::Changed => "may have changed since it ran",
             Self::Unreadable => "cannot be read",
             Self::Late => "not ready in time",
             Self::Refused => "too many programs at once",
@@ -70,28 +90,6 @@ impl NoHash {
 
 /// 64 hex digits, or why not.
 pub type Hash = Result<Arc<str>, NoHash>;
-
-/// A content of a file: when any of these differs, the content may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Content {
-    dev: u64,
-    inode: u64,
-    size: i64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Content {
-    const fn of(stat: &FileStat) -> Self {
-        Self {
-            dev: stat.st_dev,
-            inode: stat.st_ino,
-            size: stat.st_size,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
-}
 
 /// Hashes programs, a piece at a time, what is nearest to its end first: a large program holds no small one up.
 #[derive(Debug)]
@@ -108,20 +106,30 @@ pub struct Hasher {
 struct Job {
     /// Who wants it.
     keys: Vec<HashKey>,
+    /// When the last of them came.
+    added: UnixNs,
     content: Content,
+    /// Every change since it was opened shows in its times.
+    is_settled: bool,
     file: File,
     sum: Sha256,
     left: i64,
 }
 
 impl Job {
-    /// Whether the file is still what it was when it was opened. A name that went changes a file too: then only a
-    /// process that still runs it vouches for it, since what is run cannot be written to.
+    /// Whether the file is still what it was when it was opened. A name that went changes a file too, and a change right
+    /// after another may not show: then only a process that still runs it vouches for it, since what is run cannot be
+    /// written to.
     fn is_as_it_was(&self) -> bool {
         let Ok(stat) = fstat(&self.file) else { return false };
         let now = Content::of(&stat);
-        let is_same_but_name = Content { changed: self.content.changed, ..now } == self.content;
-        now == self.content || (is_same_but_name && self.keys.iter().any(|key| running(key).is_some()))
+        (self.is_settled && now == self.content)
+            || (now.is_same_but_name(&self.content)
+                && self.keys.iter().any(|key| Program::running(key).is_some()))
+    }
+
+    fn answer(self, hash: &Hash) -> impl Iterator<Item = (HashKey, Hash)> {
+        self.keys.into_iter().map(|key| (key, hash.clone()))
     }
 }
 
@@ -140,39 +148,72 @@ impl Hasher {
         Self { known, jobs: Vec::new(), budget, bytes_max, chunk }
     }
 
-    /// Takes the program that `key` names, and opens it while it is there. `names` are those it has on the host,
-    /// escaped, first the likeliest; a file that was changed after `until`, when the program was known to run, is
-    /// another. An answer at once, when there is one.
-    pub fn add(&mut self, key: &HashKey, names: &[String], until: UnixNs) -> Option<Hash> {
-        let Some((place, stat)) = locate(key, names, until) else { return Some(Err(NoHash::Gone)) };
-        let content = Content::of(&stat);
+    /// Takes a program, and opens it while it is there. The answers that there are at once: its own, or those of others
+    /// that it displaces.
+    pub fn add(&mut self, wanted: &Wanted, clock: Clock) -> Vec<(HashKey, Hash)> {
+        let mut answers = Vec::new();
+        if let Some(hash) = self.admit(wanted, clock, &mut answers) {
+            answers.push((wanted.key.clone(), hash));
+        }
+        answers
+    }
+
+    fn admit(&mut self, wanted: &Wanted, clock: Clock, displaced: &mut Vec<(HashKey, Hash)>) -> Option<Hash> {
+        let program = match Program::locate(wanted, clock) {
+            Ok(program) => program,
+            Err(missing) => return Some(Err(missing)),
+        };
+        let content = program.content;
         if let Some(known) = self.known.find(&content, BootNs(0)) {
             return Some(Ok(Arc::clone(known)));
         }
-        if let Some(job) =
-            self.jobs.iter_mut().find(|job| job.content == content && job.keys.len() < KEYS_MAX)
-        {
-            job.keys.push(key.clone());
+        let shared = |job: &&mut Job| job.is_settled && job.content == content && job.keys.len() < KEYS_MAX;
+        if let Some(job) = self.jobs.iter_mut().find(shared) {
+            job.keys.push(wanted.key.clone());
+            job.added = clock.now;
             return None;
         }
-        if stat.st_size > self.bytes_max {
+        if content.size() > self.bytes_max {
             return Some(Err(NoHash::TooLarge));
         }
-        if self.jobs.len() >= JOBS_MAX {
+        let file = match program.open() {
+            Ok(file) => file,
+            Err(missing) => return Some(Err(missing)),
+        };
+        if !self.make_room(content.size(), clock.now, displaced) {
             return Some(Err(NoHash::Refused));
         }
-        // A place cannot be read, and naming it through /proc opens that very file.
-        let Ok(file) = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())) else {
-            return Some(Err(NoHash::Unreadable));
-        };
         self.jobs.push(Job {
-            keys: vec![key.clone()],
+            keys: vec![wanted.key.clone()],
+            added: clock.now,
             content,
+            is_settled: content.is_settled(clock.now),
             file,
             sum: Sha256::new(),
-            left: stat.st_size,
+            left: content.size(),
         });
         None
+    }
+
+    /// Makes room for a file of so many bytes: by what nobody waits for any longer, and whose process has ended, so that
+    /// nobody will ask again; else by the one with the most left, if that is more. Whether there is room.
+    fn make_room(&mut self, bytes: i64, now: UnixNs, displaced: &mut Vec<(HashKey, Hash)>) -> bool {
+        if self.jobs.len() < JOBS_MAX {
+            return true;
+        }
+        for job in self.jobs.iter_mut().filter(|job| job.added.0.saturating_add(WAIT_NS) < now.0) {
+            while let Some(key) = job.keys.pop_if(|key| !is_alive(key.identity)) {
+                displaced.push((key, Err(NoHash::Late)));
+            }
+        }
+        self.jobs.retain(|job| !job.keys.is_empty());
+        if self.jobs.len() < JOBS_MAX {
+            return true;
+        }
+        let largest = (0..self.jobs.len()).max_by_key(|&job| self.jobs[job].left);
+        let Some(largest) = largest.filter(|&job| self.jobs[job].left > bytes) else { return false };
+        displaced.extend(self.jobs.swap_remove(largest).answer(&Err(NoHash::Refused)));
+        true
     }
 
     /// Reads a piece. The answers that it makes known, none or one for each who wants it.
@@ -202,10 +243,12 @@ impl Hasher {
             Err(_) => Err(NoHash::Unreadable),
         };
         let job = self.jobs.swap_remove(next);
-        if let Ok(sum) = &hash {
+        if let Ok(sum) = &hash
+            && job.is_settled
+        {
             self.known.put(job.content, Arc::clone(sum), BootNs(0));
         }
-        job.keys.into_iter().map(|key| (key, hash.clone())).collect()
+        job.answer(&hash).collect()
     }
 
     /// How long to wait before the next piece may be read; `None` when there is nothing to read.
@@ -244,201 +287,18 @@ impl Budget {
     }
 }
 
-/// Opens the place of the program: as what the process runs, or by a name.
-fn locate(key: &HashKey, names: &[String], until: UnixNs) -> Option<(OwnedFd, FileStat)> {
-    let named = |name: &String| {
-        let name = unescape(name).ok()?;
-        let (file, stat) = place(Path::new(OsStr::from_bytes(&name)))?;
-        let found = FileId { dev: kernel_dev(stat.st_dev), inode: stat.st_ino };
-        let changed = stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec);
-        let is_older = changed.unsigned_abs() <= until.0.saturating_add(CLOCKS_NS);
-        (found == key.file && is_older).then_some((file, stat))
-    };
-    running(key).or_else(|| names.iter().find_map(named))
-}
-
-/// The program of a process that lives.
-fn running(key: &HashKey) -> Option<(OwnedFd, FileStat)> {
-    let process = PathBuf::from(format!("/proc/{}", key.identity.pid));
-    let (file, stat) = place(&process.join("exe"))?;
-    // The link is resolved before this: it was that process's. A file system of several layers shows another device
-    // than the kernel has; the inode number is the kernel's.
-    (is_alive(&process, key.identity) && stat.st_ino == key.file.inode).then_some((file, stat))
-}
-
-fn place(path: &Path) -> Option<(OwnedFd, FileStat)> {
-    let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-    let stat = fstat(&file).ok()?;
-    (stat.st_mode & S_IFMT == S_IFREG).then_some((file, stat))
-}
-
-fn is_alive(process: &Path, identity: Identity) -> bool {
-    let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
-    // Behind the name, which may contain anything: state, and 18 fields on the start time in clock ticks.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let started: Option<u64> =
-        fields.split_ascii_whitespace().nth(START_FIELD).and_then(|ticks| ticks.parse().ok());
-    started == Some(identity.start_time_ns / TICK_NS)
-}
-
 /// Larger programs are not hashed.
 pub const FILE_BYTES_MAX: i64 = 256 << 20;
 /// Bytes read in a second at most: a large program takes some seconds, and costs a tenth of a core meanwhile.
 pub const BYTES_PER_SECOND: u64 = 64 << 20;
 /// Hashes remembered at most.
 const HASHES_MAX: usize = 8_192;
-/// How far the clocks of events and files may be apart.
-const CLOCKS_NS: u64 = 2_000_000;
 const CHUNK_BYTES: usize = 128 << 10;
 /// Files read at a time at most: so many are open.
 const JOBS_MAX: usize = 128;
 /// Who may wait for one file at most; more read it again.
 const KEYS_MAX: usize = 1_024;
-/// Field 22 of `proc_pid_stat(5)`, counted from the one behind the name.
-const START_FIELD: usize = 19;
-const S_IFMT: u32 = 0o170_000;
-const S_IFREG: u32 = 0o100_000;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::enrich::seed::own_identity;
-    use sensor_baseline::text::escape;
-
-    fn key_of(path: &Path, identity: Identity) -> HashKey {
-        let stat = nix::sys::stat::stat(path).unwrap();
-        HashKey {
-            identity,
-            file: FileId { dev: kernel_dev(stat.st_dev), inode: stat.st_ino },
-            is_named: true,
-        }
-    }
-
-    /// Asks, and reads as fast as the budget allows.
-    fn hash(hasher: &mut Hasher, key: &HashKey, names: &[String]) -> Hash {
-        if let Some(hash) = hasher.add(key, names, UnixNs(u64::MAX)) {
-            return hash;
-        }
-        loop {
-            let (never, begun) =
-                (crossbeam_channel::never::<()>(), hasher.next_in().expect("there is a job"));
-            // Nobody sends: this waits.
-            let _timeout = never.recv_timeout(begun);
-            if let Some((_, hash)) = hasher.step().pop() {
-                return hash;
-            }
-        }
-    }
-
-    const NOBODY: Identity = Identity { pid: u32::MAX, start_time_ns: 1 };
-
-    fn names(path: &Path) -> Vec<String> {
-        vec![escape(path.as_os_str().as_bytes())]
-    }
-
-    #[test]
-    fn the_hash_is_that_of_the_file_and_is_read_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("abc");
-        std::fs::write(&path, "abc").unwrap();
-        let mut hasher = Hasher::default();
-        // FIPS 180-2, appendix B.1.
-        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected));
-        let read = hasher.bytes_read();
-        assert_eq!(hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)).as_deref(), Ok(expected));
-        assert_eq!((read, hasher.bytes_read()), (3, 3));
-        std::fs::write(&path, "abd").unwrap();
-        assert_ne!(
-            hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)).as_deref(),
-            Ok(expected),
-            "same inode"
-        );
-    }
-
-    #[test]
-    fn another_file_under_the_name_is_not_hashed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("program");
-        std::fs::write(&path, "one").unwrap();
-        let key = key_of(&path, NOBODY);
-        std::fs::write(folder.path().join("other"), "two").unwrap();
-        std::fs::rename(folder.path().join("other"), &path).unwrap();
-        assert_eq!(hash(&mut Hasher::default(), &key, &names(&path)), Err(NoHash::Gone));
-    }
-
-    #[test]
-    fn a_file_that_was_changed_after_the_program_ran_is_not_hashed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("program");
-        std::fs::write(&path, "one").unwrap();
-        let (key, long_ago) = (key_of(&path, NOBODY), UnixNs(1_000_000_000_000_000_000));
-        assert_eq!(Hasher::default().add(&key, &names(&path), long_ago), Some(Err(NoHash::Gone)));
-    }
-
-    #[test]
-    fn a_running_program_is_found_without_its_name() {
-        let (own, exe) = (own_identity().unwrap(), std::env::current_exe().unwrap());
-        let mut hasher = Hasher::default();
-        let expected = hash(&mut Hasher::default(), &key_of(&exe, NOBODY), &names(&exe)).unwrap();
-        assert_eq!(hash(&mut hasher, &key_of(&exe, own), &[]), Ok(expected));
-        let reused = Identity { start_time_ns: own.start_time_ns + TICK_NS, ..own };
-        assert_eq!(
-            hash(&mut hasher, &key_of(&exe, reused), &[]),
-            Err(NoHash::Gone),
-            "another process of that pid"
-        );
-    }
-
-    #[test]
-    fn a_large_file_and_a_pipe_have_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("large");
-        std::fs::write(&path, "12345").unwrap();
-        let mut hasher = Hasher::new(4, BYTES_PER_SECOND);
-        assert_eq!(hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)), Err(NoHash::TooLarge));
-        let pipe = folder.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR).unwrap();
-        assert_eq!(hash(&mut hasher, &key_of(&pipe, NOBODY), &names(&pipe)), Err(NoHash::Gone));
-    }
-
-    #[test]
-    fn reading_takes_as_long_as_the_budget_says() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        std::fs::write(&path, vec![7; 50_000]).unwrap();
-        let mut hasher = Hasher::new(FILE_BYTES_MAX, 500_000);
-        let begun = Instant::now();
-        hash(&mut hasher, &key_of(&path, NOBODY), &names(&path)).unwrap();
-        assert!(begun.elapsed() >= Duration::from_millis(90), "{:?}", begun.elapsed());
-    }
-
-    #[test]
-    fn a_small_program_overtakes_a_large_one_and_one_reading_serves_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let (large, small) = (folder.path().join("large"), folder.path().join("small"));
-        std::fs::write(&large, vec![7; 4 * CHUNK_BYTES]).unwrap();
-        std::fs::write(&small, "small").unwrap();
-        let mut hasher = Hasher::default();
-        let another = Identity { pid: u32::MAX - 1, ..NOBODY };
-        for key in [key_of(&large, NOBODY), key_of(&large, another)] {
-            assert_eq!(hasher.add(&key, &names(&large), UnixNs(u64::MAX)), None);
-        }
-        assert!(hasher.step().is_empty());
-        assert_eq!(hasher.add(&key_of(&small, NOBODY), &names(&small), UnixNs(u64::MAX)), None);
-        // Gone by name, and still open.
-        std::fs::remove_file(&small).unwrap();
-        let mut order = Vec::new();
-        while hasher.next_in().is_some() {
-            order.extend(hasher.step().into_iter().map(|(key, hash)| (key, hash.is_ok())));
-        }
-        let expected = [key_of(&large, NOBODY), key_of(&large, another)].map(|key| (key, true));
-        assert_eq!(order.len(), 3);
-        assert_eq!(
-            (order[0].1, &order[1..]),
-            (false, &expected[..]),
-            "what was unlinked meanwhile has changed"
-        );
-        assert_eq!(hasher.bytes_read(), 4 * CHUNK_BYTES as u64 + 5);
-    }
-}
+#[path = "hash/tests.rs"]
+mod tests;

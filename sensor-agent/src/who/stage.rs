@@ -3,22 +3,21 @@
 //! It never blocks and reads no clock: a driver pushes, and takes what is ready, when it comes by.
 
 use super::container::{Container, Missing};
-use super::hash::{Hash, HashKey, NoHash};
+use super::hash::{Hash, HashKey, NoHash, Wanted};
 use super::names::Names;
 use super::place::{ContainerRef, Place};
 use super::worker::{Answer, Lookups, Request, UnitRef};
 use crate::enrich::recent::Recent;
 use crate::event::{BootNs, Identity};
 use crate::finding::ProcessFacts;
-use sensor_baseline::UnixNs;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Something that processes did.
 pub trait Doing {
-    /// Shows each process that it names; with the time at which it ran the one whose program's hash is wanted.
-    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, Option<UnixNs>));
+    /// Shows each process that it names, and whether the hash of its program is wanted.
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool));
 }
 
 /// The queue.
@@ -53,7 +52,7 @@ impl<T: Doing> Stage<T> {
         self.desk.collect(now);
         let desk = &mut self.desk;
         let mut is_complete = true;
-        item.each_process(&mut |facts, ran| is_complete &= desk.serve(facts, ran, now, now));
+        item.each_process(&mut |facts, wants_hash| is_complete &= desk.serve(facts, wants_hash, now, now));
         if is_complete && self.waiting.is_empty() {
             self.ready.push_back(item);
             return;
@@ -76,7 +75,9 @@ impl<T: Doing> Stage<T> {
         let front = self.waiting.front_mut()?;
         let desk = &mut self.desk;
         let (mut is_complete, since) = (true, front.since);
-        front.item.each_process(&mut |facts, ran| is_complete &= desk.serve(facts, ran, since, now));
+        front
+            .item
+            .each_process(&mut |facts, wants_hash| is_complete &= desk.serve(facts, wants_hash, since, now));
         let is_late = now > since.after(WAIT_NS);
         if !is_complete && !is_late {
             return None;
@@ -196,7 +197,7 @@ impl Desk {
     }
 
     /// Fills in what is known of a process, and asks for the rest. Whether all is known. The item waits since `since`.
-    fn serve(&mut self, facts: &mut ProcessFacts, ran: Option<UnixNs>, since: BootNs, now: BootNs) -> bool {
+    fn serve(&mut self, facts: &mut ProcessFacts, wants_hash: bool, since: BootNs, now: BootNs) -> bool {
         if facts.who.place == Place::default() {
             facts.who.place = Place::of(&facts.cgroup, facts.shim.as_deref());
         }
@@ -207,7 +208,7 @@ impl Desk {
         let has_names = self.serve_names(facts, since, now);
         let has_container = self.serve_container(facts, now);
         let has_timer = self.serve_timer(facts, now);
-        let has_hash = ran.is_none_or(|ran| self.serve_hash(facts, ran, now));
+        let has_hash = !wants_hash || self.serve_hash(facts, now);
         has_names && has_container && has_timer && has_hash
     }
 
@@ -266,16 +267,17 @@ impl Desk {
         !self.ask(Question::Timer(unit.clone()), |lookups| lookups.ask(Request::Timer(unit)))
     }
 
-    fn serve_hash(&mut self, facts: &mut ProcessFacts, ran: UnixNs, now: BootNs) -> bool {
+    fn serve_hash(&mut self, facts: &mut ProcessFacts, now: BootNs) -> bool {
         let Some(file) = facts.file else { return true };
         if matches!(facts.who.hash, Some(Ok(_))) {
             return true;
         }
         let identity = Identity { pid: facts.pid, start_time_ns: facts.start_time_ns };
-        let own = facts.who.has_host_mounts.then(|| facts.exe.clone());
-        let names: Vec<String> = own.into_iter().chain(facts.on_host(&facts.exe)).collect();
+        // Its own name for it may be the host's even in mounts of its own: whether it is that file is found out.
+        let elsewhere = facts.on_host(&facts.exe);
         let bare = HashKey { identity, file, is_named: false };
-        let named = HashKey { is_named: !names.is_empty(), ..bare.clone() };
+        let named = HashKey { is_named: elsewhere.is_some(), ..bare.clone() };
+        let names: Vec<String> = std::iter::once(facts.exe.clone()).chain(elsewhere).collect();
         let asked_before = self.hashes.find(&bare, now).filter(|hash| hash.is_ok());
         if let Some(hash) = asked_before.or_else(|| self.hashes.find(&named, now)) {
             let is_news = facts.who.hash.as_ref() != Some(hash);
@@ -284,8 +286,8 @@ impl Desk {
             return true;
         }
         // The name that a container's program has on the host comes later: who is gone by then may be found by it.
-        let request = (named.clone(), names, ran);
-        let is_asked = self.ask(Question::Hash(named), |lookups| lookups.ask_hash(request));
+        let wanted = Wanted { key: named.clone(), names, ran: facts.image_since };
+        let is_asked = self.ask(Question::Hash(named), |lookups| lookups.ask_hash(wanted));
         if !is_asked {
             facts.who.hash = Some(Err(NoHash::Refused));
         }
@@ -311,12 +313,12 @@ impl Desk {
     fn give_up<T: Doing>(&mut self, mut item: T) -> T {
         let is_looked_up = self.lookups.is_some();
         let missing = &mut self.counters.hashes_missing;
-        item.each_process(&mut |facts, ran| {
+        item.each_process(&mut |facts, wants_hash| {
             let who = &mut facts.who;
             if who.place.container.is_some() && who.container.is_none() && who.container_missing.is_none() {
                 who.container_missing = Some(NoHash::Late.name());
             }
-            if ran.is_some() && is_looked_up && facts.file.is_some() && who.hash.is_none() {
+            if wants_hash && is_looked_up && facts.file.is_some() && who.hash.is_none() {
                 who.hash = Some(Err(NoHash::Late));
                 *missing += 1;
             }

@@ -4,7 +4,6 @@
 use super::*;
 use crate::enrich::subject::FileId;
 use crate::who::container::Files;
-use crate::who::worker::HashRequest;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// An item: one process, whose hash is wanted or not.
@@ -12,15 +11,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 struct Item(ProcessFacts, bool);
 
 impl Doing for Item {
-    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, Option<UnixNs>)) {
-        visit(&mut self.0, self.1.then_some(UnixNs(77)));
+    fn each_process(&mut self, visit: &mut dyn FnMut(&mut ProcessFacts, bool)) {
+        visit(&mut self.0, self.1);
     }
 }
 
 struct Fixture {
     stage: Stage<Item>,
     requests: Receiver<Request>,
-    hashes: Receiver<HashRequest>,
+    hashes: Receiver<Wanted>,
     answers: Sender<Answer>,
 }
 
@@ -128,11 +127,12 @@ fn an_item_whose_time_is_up_passes_with_what_is_known_and_says_why() {
     fixture.pop(0).unwrap();
     let file = Some(FileId { dev: 1, inode: 2 });
     let path = "/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    let facts = ProcessFacts { file, exe: "/bin/x".to_owned(), mnt_ns: OWN_NAMESPACE, ..process(1, path) };
+    let (mnt_ns, image_since) = (OWN_NAMESPACE, BootNs(77));
+    let facts = ProcessFacts { file, exe: "/bin/x".to_owned(), mnt_ns, image_since, ..process(1, path) };
     fixture.stage.push(Item(facts, true), ms(100));
-    let (_, names, ran) = fixture.hashes.try_recv().unwrap();
-    assert_eq!(ran, UnixNs(77));
-    assert_eq!(names, ["/bin/x"], "in the agent's own mounts the path is the host's");
+    let wanted = fixture.hashes.try_recv().unwrap();
+    assert_eq!(wanted.ran, BootNs(77), "when it was executed");
+    assert_eq!(wanted.names, ["/bin/x"], "in the agent's own mounts the path is the host's");
     assert_eq!(fixture.pop(600), None);
     let late = fixture.pop(601).unwrap();
     assert_eq!(late.who.hash, Some(Err(NoHash::Late)));
@@ -167,7 +167,7 @@ fn a_question_for_which_there_is_no_room_holds_nothing_up() {
         let facts = ProcessFacts { file: file(u64::from(pid)), ..process(pid, "/") };
         fixture.stage.push(Item(facts, true), ms(1));
     }
-    let (key, ..) = fixture.hashes.try_recv().unwrap();
+    let key = fixture.hashes.try_recv().unwrap().key;
     fixture.answers.send(Answer::Hash(key, Ok(Arc::from("ab")))).unwrap();
     assert_eq!(fixture.pop(2).unwrap().who.hash, Some(Ok(Arc::from("ab"))));
     // The second may be asked for now that there is room, or has passed without: it does not wait for ever.
@@ -186,16 +186,16 @@ fn a_program_of_a_container_is_asked_for_again_once_its_name_on_the_host_is_know
     let Ok(Request::Container(wanted)) = fixture.requests.try_recv() else {
         panic!("the container is asked for")
     };
-    let (bare, names, _) = fixture.hashes.try_recv().unwrap();
-    assert!(names.is_empty());
+    let Wanted { key: bare, names, .. } = fixture.hashes.try_recv().unwrap();
+    assert_eq!(names, ["/bin/x"], "it may be the host's name all the same");
     fixture.answers.send(Answer::Hash(bare, Err(NoHash::Gone))).unwrap();
     assert_eq!(fixture.pop(1), None);
     let files = Files { root: Some("/merged".to_owned()), mounts: Vec::new() };
     let container = Arc::new(Container { files, ..Container::default() });
     fixture.answers.send(Answer::Container(wanted, Ok(container))).unwrap();
     assert_eq!(fixture.pop(2), None);
-    let (named, names, _) = fixture.hashes.try_recv().unwrap();
-    assert_eq!(names, ["/merged/bin/x"]);
+    let Wanted { key: named, names, .. } = fixture.hashes.try_recv().unwrap();
+    assert_eq!(names, ["/bin/x", "/merged/bin/x"]);
     fixture.answers.send(Answer::Hash(named, Ok(Arc::from("ab")))).unwrap();
     assert_eq!(fixture.pop(3).unwrap().who.hash, Some(Ok(Arc::from("ab"))));
 }

@@ -2,16 +2,17 @@
 //! be read for minutes holds up hashes only. Not what is done with the answers. It does I/O; whoever asks does not.
 
 use super::container::{Container, Containers, Missing, Roots};
-use super::hash::{Hash, HashKey, Hasher};
+use super::hash::{Clock, Hash, HashKey, Hasher, Wanted};
 use super::names::{NameFiles, Names};
 use super::place::ContainerRef;
 use super::timers::Timers;
 use crate::event::BootNs;
+use crate::kernel::boot_to_unix_offset_ns;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use sensor_baseline::UnixNs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What can be asked for, besides hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +27,6 @@ pub enum Request {
     /// The timer of a unit.
     Timer(UnitRef),
 }
-
-/// A program, the names it has on the host, escaped, and a time at which it was known to run.
-pub type HashRequest = (HashKey, Vec<String>, UnixNs);
 
 /// A unit of a service manager.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +59,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Lookups {
     requests: Sender<Request>,
-    hashes: Sender<HashRequest>,
+    hashes: Sender<Wanted>,
     answers: Receiver<Answer>,
 }
 
@@ -90,7 +88,7 @@ impl Lookups {
     #[cfg(test)]
     pub(super) const fn of(
         requests: Sender<Request>,
-        hashes: Sender<HashRequest>,
+        hashes: Sender<Wanted>,
         answers: Receiver<Answer>,
     ) -> Self {
         Self { requests, hashes, answers }
@@ -104,7 +102,7 @@ impl Lookups {
 
     /// Asks for a hash. `false` when there is no room.
     #[must_use]
-    pub fn ask_hash(&self, request: HashRequest) -> bool {
+    pub fn ask_hash(&self, request: Wanted) -> bool {
         self.hashes.try_send(request).is_ok()
     }
 
@@ -143,7 +141,7 @@ fn answer_all(requests: &Receiver<Request>, answers: &Sender<Answer>, roots: Roo
     }
 }
 
-fn hash_all(wanted: &Receiver<HashRequest>, answers: &Sender<Answer>) {
+fn hash_all(wanted: &Receiver<Wanted>, answers: &Sender<Answer>) {
     let mut hasher = Hasher::default();
     loop {
         let asked = match hasher.next_in() {
@@ -152,9 +150,7 @@ fn hash_all(wanted: &Receiver<HashRequest>, answers: &Sender<Answer>) {
         };
         // Whatever is asked for is opened first, while it is there.
         let known = match asked {
-            Ok((key, names, until)) => {
-                hasher.add(&key, &names, until).map(|hash| (key, hash)).into_iter().collect()
-            }
+            Ok(program) => hasher.add(&program, clock()),
             Err(RecvTimeoutError::Timeout) => hasher.step(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -164,6 +160,13 @@ fn hash_all(wanted: &Receiver<HashRequest>, answers: &Sender<Answer>) {
             }
         }
     }
+}
+
+fn clock() -> Clock {
+    let boot_to_unix_ns = boot_to_unix_offset_ns();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = since.ok().and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or_default();
+    Clock { now: UnixNs(now), boot_to_unix_ns }
 }
 
 /// Questions that wait at most; more are refused, and counted by whoever asks.
