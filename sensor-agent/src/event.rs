@@ -1,6 +1,7 @@
 //! Kernel facts as owned values: a decoded record with its bytes turned into text, once, at the edge. Not
 //! enrichment: nothing here knows another record. It may call the event and baseline (text) crates.
 
+mod arguments;
 mod convert;
 mod file;
 pub mod names;
@@ -8,6 +9,7 @@ mod network;
 pub mod path;
 mod privilege;
 
+pub use arguments::Arguments;
 pub use file::{FileOpen, Name, Rename};
 pub use network::{ConnectResult, Socket};
 pub use path::KernelPath;
@@ -227,7 +229,7 @@ pub struct Exec {
     /// As given on the script's first line, escaped; empty for a binary.
     pub interpreter: String,
     /// Arguments, escaped.
-    pub argv: Vec<String>,
+    pub argv: Arguments,
     /// Arguments the kernel counted.
     pub argc: u32,
     /// Inode number of the executable.

@@ -3,6 +3,7 @@
 
 use crate::enrich::origin::{Origin, Shim};
 use crate::enrich::subject::FileId;
+use crate::event::{Arguments, BootNs};
 use crate::who::Who;
 use sensor_baseline::{Behaviour, Explanation, FloorRule, Severity, UnixNs};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub struct ProcessFacts {
     /// Executable; empty when unknown.
     pub exe: String,
     /// Arguments.
-    pub argv: Vec<String>,
+    pub argv: Arguments,
     /// Working directory at its last exec.
     pub cwd: String,
     /// Real user id.
@@ -63,9 +64,9 @@ pub struct ProcessFacts {
     pub cgroup: String,
     /// Which file `exe` was, when known.
     pub file: Option<FileId>,
-    /// The nearest ancestor that says where it comes from.
     /// Since when at the latest it runs that.
     pub image_since: BootNs,
+    /// The nearest ancestor that says where it comes from.
     pub origin: Option<Arc<Origin>>,
     /// The containerd shim above it.
     pub shim: Option<Arc<Shim>>,

@@ -224,7 +224,7 @@ impl Ocsf {
             created_time: Some(millis(UnixNs(start))),
             file: (!facts.exe.is_empty())
                 .then(|| File { hashes: who::hashes(facts), ..file_named(&facts.exe, FILE_TYPE_REGULAR) }),
-            cmd_line: (!facts.argv.is_empty()).then(|| facts.argv.join(" ")),
+            cmd_line: (!facts.argv.is_empty()).then(|| facts.argv.joined()),
             working_directory: Some(facts.cwd.as_str()).filter(|cwd| !cwd.is_empty()),
             user: Some(who::user(facts)),
             group: Some(who::group(facts)),

@@ -220,6 +220,7 @@ impl Pipeline {
             ("processes_repaired{lost=fork}", repairs.forks),
             ("processes_repaired{lost=exec}", repairs.execs),
             ("processes_repaired{lost=exit}", repairs.exits),
+            ("arguments_forgotten", table.arguments_forgotten),
             ("exits_repeated", table.exits_repeated),
             ("cgroups_evicted", self.processes.cgroups_evicted_count()),
             ("fresh_files_evicted", self.fresh_files.evicted_count()),

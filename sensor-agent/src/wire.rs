@@ -158,7 +158,7 @@ fn process_message(process: &ProcessFacts) -> v1::Process {
         pid: process.pid,
         start_time_ns: process.start_time_ns,
         exe: process.exe.clone(),
-        argv: process.argv.clone(),
+        argv: process.argv.iter().map(str::to_owned).collect(),
         cwd: process.cwd.clone(),
         uid: process.uid,
         euid: process.euid,
@@ -225,7 +225,11 @@ mod tests {
     use crate::spool::Seq;
 
     fn process(argument_bytes: usize) -> ProcessFacts {
-        ProcessFacts { pid: 7, argv: vec!["é".repeat(argument_bytes / 2); 4], ..ProcessFacts::default() }
+        ProcessFacts {
+            pid: 7,
+            argv: vec!["é".repeat(argument_bytes / 2); 4].iter().collect(),
+            ..ProcessFacts::default()
+        }
     }
 
     fn finding(argument_bytes: usize) -> Finding {
@@ -267,7 +271,7 @@ mod tests {
         let sent = round_trip(&finding(10));
         assert_eq!(sent.hostname, "web-1");
         assert_eq!(sent.behaviour.unwrap().object, "/etc/passwd");
-        assert_eq!(sent.process.unwrap().argv, finding(10).process.argv);
+        assert_eq!(sent.process.unwrap().argv, finding(10).process.argv.iter().collect::<Vec<_>>());
         assert_eq!(sent.ancestors.len(), 8);
     }
 

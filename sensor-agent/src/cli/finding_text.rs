@@ -3,6 +3,7 @@
 
 use super::finding_who::{self, WhoObject};
 use super::watch_text::{joined, time_text};
+use crate::event::Arguments;
 use crate::finding::{Finding, ProcessFacts, Reason};
 use sensor_baseline::ATTACK_VERSION;
 use serde::Serialize;
@@ -133,7 +134,7 @@ struct ProcessObject<'a> {
     pid: u32,
     start_time_ns: u64,
     exe: &'a str,
-    argv: &'a [String],
+    argv: &'a Arguments,
     cwd: &'a str,
     uid: u32,
     euid: u32,

@@ -1,8 +1,8 @@
 //! An event as one aligned line for people. Not OCSF. It may call `event` and `pipeline` types.
 
 use crate::event::{
-    Body, BpfLoad, ConnectResult, Creds, Exec, FileOpen, KernelPath, Name, Namespace, Rename, Socket, Target,
-    names,
+    Arguments, Body, BpfLoad, ConnectResult, Creds, Exec, FileOpen, KernelPath, Name, Namespace, Rename,
+    Socket, Target, names,
 };
 use crate::finding::ProcessFacts;
 use crate::ocsf::network::{family_name, type_name};
@@ -33,8 +33,8 @@ pub(super) fn time_text(unix_ns: u64) -> String {
 }
 
 /// Arguments on one line; a long line is cut, which `...` says.
-pub(super) fn joined(arguments: &[String]) -> String {
-    let mut text = arguments.join(" ");
+pub(super) fn joined(arguments: &Arguments) -> String {
+    let mut text = arguments.joined();
     if let Some((cut, _)) = text.char_indices().nth(ARGUMENT_CHARS_MAX) {
         text.truncate(cut);
         text += "...";

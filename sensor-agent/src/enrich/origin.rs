@@ -129,7 +129,7 @@ fn role(image: &Image, uid: u32, euid: u32) -> Option<Role> {
 fn shim_of(image: &Image) -> Option<Shim> {
     let value = |option: &str| {
         let mut arguments = image.argv.iter().skip_while(|argument| *argument != option);
-        arguments.next().and_then(|_| arguments.next()).filter(|value| is_name(value)).cloned()
+        arguments.next().and_then(|_| arguments.next()).filter(|value| is_name(value)).map(str::to_owned)
     };
     Some(Shim { namespace: value("-namespace")?, id: value("-id")? })
 }

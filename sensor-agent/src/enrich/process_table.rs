@@ -11,6 +11,7 @@
 //! | exit | closes the process; it stays for a grace period, because late events name it |
 //! | any other | a process that is not known is added from the event's header, and counted |
 
+mod ended;
 pub mod privilege;
 pub mod reconcile;
 
@@ -21,6 +22,8 @@ use crate::enrich::{CgroupTable, Image, Lineage, Placement};
 use crate::event::{Actor, BootNs, Event, Exec, Fork, Identity};
 use crate::finding::{ANCESTORS_MAX, ProcessFacts};
 use crate::who::Who;
+pub use ended::ENDED_ARGUMENT_BYTES_MAX;
+use ended::EndedArguments;
 pub use privilege::Privileges;
 pub use reconcile::Repairs;
 use sensor_baseline::Workload;
@@ -118,10 +121,10 @@ impl Process {
             comm: self.comm.clone(),
             cgroup: self.placement.path.as_deref().unwrap_or_default().to_owned(),
             file: self.image.file,
+            image_since: self.image_since,
             origin: self.ancestry.origin.clone(),
             shim: self.ancestry.shim.clone(),
             who: Who::default(),
-            image_since: self.image_since,
         }
     }
 
@@ -157,6 +160,8 @@ pub struct TableCounters {
     pub unknown: u64,
     /// Processes that went to make room.
     pub evicted: u64,
+    /// Ended processes whose arguments went to make room.
+    pub arguments_forgotten: u64,
     /// Exits of a process that had ended already: two last threads may both report.
     pub exits_repeated: u64,
 }
@@ -169,6 +174,7 @@ pub struct ProcessTable {
     /// Seeded processes by pid: the identity under which each is stored now.
     seeded: HashMap<u32, Identity>,
     ended: VecDeque<(BootNs, Identity)>,
+    ended_arguments: EndedArguments,
     cgroups: CgroupTable,
     has_scope_started: bool,
     counters: TableCounters,
@@ -184,6 +190,7 @@ impl ProcessTable {
             processes: HashMap::new(),
             seeded: HashMap::new(),
             ended: VecDeque::new(),
+            ended_arguments: EndedArguments::default(),
             cgroups: CgroupTable::default(),
             has_scope_started: false,
             counters: TableCounters::default(),
@@ -299,7 +306,7 @@ impl ProcessTable {
             return None;
         }
         process.ended = Some(event.time);
-        self.ended.push_back((event.time, identity));
+        self.note_ended(identity, event.time);
         self.processes.get(&identity)
     }
 
@@ -416,7 +423,7 @@ impl ProcessTable {
         });
         self.seeded.insert(seed.pid, identity);
         if seed.is_zombie {
-            self.ended.push_back((taken, identity));
+            self.note_ended(identity, taken);
         }
     }
 
@@ -509,6 +516,7 @@ impl ProcessTable {
 
     fn forget_oldest_ended(&mut self) -> bool {
         let Some((_, identity)) = self.ended.pop_front() else { return false };
+        self.ended_arguments.remove(identity);
         self.forget(identity);
         true
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::enrich::process_table::TICK_NS;
-use crate::event::Identity;
+use crate::event::{Arguments, Identity};
 
 /// A process as /proc shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct SeedProcess {
     /// Executable, escaped; empty when it cannot be read.
     pub exe: String,
     /// Arguments, escaped.
-    pub argv: Vec<String>,
+    pub argv: Arguments,
     /// Working directory, escaped.
     pub cwd: String,
     /// Root directory, escaped; empty when it cannot be read.
@@ -238,11 +238,15 @@ pub fn kernel_dev(shown: u64) -> u32 {
     u32::try_from(major << 20 | minor).unwrap_or_default()
 }
 
-fn raw_arguments(files: &Path) -> Vec<String> {
+fn raw_arguments(files: &Path) -> Arguments {
     let bytes = std::fs::read(files.join("cmdline")).unwrap_or_default();
     let bytes = &bytes[..bytes.len().min(ARGUMENT_BYTES_MAX)];
     let trimmed = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    if trimmed.is_empty() { Vec::new() } else { trimmed.split(|byte| *byte == 0).map(escape).collect() }
+    if trimmed.is_empty() {
+        Arguments::default()
+    } else {
+        trimmed.split(|byte| *byte == 0).map(escape).collect()
+    }
 }
 
 /// Where the cgroup v2 hierarchy is mounted.

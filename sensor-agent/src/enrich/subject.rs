@@ -9,7 +9,7 @@
 //! A name alone makes nothing transparent: `/tmp/bash` is whatever somebody put there. The file has to lie where
 //! only the host's owner installs programs; elsewhere an interpreter counts with itself before its script.
 
-use crate::event::{Exec, path};
+use crate::event::{Arguments, Exec, path};
 use sensor_baseline::text::unescape;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Image {
     /// The mapped file; empty when unknown.
     pub exe: String,
     /// Arguments.
-    pub argv: Vec<String>,
+    pub argv: Arguments,
     /// The script that an interpreter runs, absolute; behind the interpreter and a colon where that is not the host's.
     pub script: Option<String>,
     /// Working directory at exec.
@@ -51,7 +51,7 @@ impl Image {
     /// From parts; looks for a script among the arguments of an interpreter unless one is given. `root` is the root
     /// directory at exec, where a script's absolute name begins.
     #[must_use]
-    pub fn new(exe: String, argv: Vec<String>, cwd: String, root: &str, script: Option<String>) -> Self {
+    pub fn new(exe: String, argv: Arguments, cwd: String, root: &str, script: Option<String>) -> Self {
         let script = script.or_else(|| script_argument(&exe, &argv, &cwd, root));
         Self { exe, argv, script, cwd, file: None }
     }
@@ -152,7 +152,7 @@ fn base_name(path: &str) -> &str {
 }
 
 /// The script an interpreter was given as an argument: the first one that is no option.
-fn script_argument(exe: &str, argv: &[String], cwd: &str, root: &str) -> Option<String> {
+fn script_argument(exe: &str, argv: &Arguments, cwd: &str, root: &str) -> Option<String> {
     let name = base_name(exe);
     let interpreter = interpreter(name).or_else(|| SHELLS.contains(&name).then_some(&SHELL_OPTIONS))?;
     let mut arguments = argv.iter().skip(1);
@@ -352,13 +352,7 @@ mod tests {
     use super::*;
 
     fn image(exe: &str, argv: &[&str]) -> Image {
-        Image::new(
-            exe.to_owned(),
-            argv.iter().map(|part| (*part).to_owned()).collect(),
-            "/srv".to_owned(),
-            "/",
-            None,
-        )
+        Image::new(exe.to_owned(), argv.iter().collect(), "/srv".to_owned(), "/", None)
     }
 
     #[test]
@@ -414,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_script_in_a_chroot_is_named_from_outside() {
-        let argv = ["sh", "/app/run.sh"].map(str::to_owned).to_vec();
+        let argv = ["sh", "/app/run.sh"].iter().collect();
         let image = Image::new("/usr/bin/dash".to_owned(), argv, "/jail/srv".to_owned(), "/jail", None);
         assert_eq!(image.program(), "/jail/app/run.sh");
     }

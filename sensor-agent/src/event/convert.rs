@@ -2,8 +2,8 @@
 //! (text) crates.
 
 use super::{
-    Actor, Body, BootNs, BpfLoad, ConnectResult, Creds, Event, Exec, Exit, FileOpen, Fork, Identity,
-    KernelPath, ModuleLoad, Name, Namespace, Rename, Socket, Target, Tier, path,
+    Actor, Arguments, Body, BootNs, BpfLoad, ConnectResult, Creds, Event, Exec, Exit, FileOpen, Fork,
+    Identity, KernelPath, ModuleLoad, Name, Namespace, Rename, Socket, Target, Tier, path,
 };
 use sensor_baseline::text::escape;
 use sensor_event::{
@@ -99,8 +99,11 @@ fn body(body: &RecordBody<'_>) -> Body {
 fn exec(record: &sensor_event::Exec<'_>) -> Exec {
     let root = path::task_root(&[record.exe, record.cwd]);
     let argv = record.argv.strip_suffix(&[0]).unwrap_or(record.argv);
-    let argv =
-        if record.argv.is_empty() { Vec::new() } else { argv.split(|byte| *byte == 0).map(escape).collect() };
+    let argv = if record.argv.is_empty() {
+        Arguments::default()
+    } else {
+        argv.split(|byte| *byte == 0).map(escape).collect()
+    };
     Exec {
         exe: KernelPath::walked(record.exe),
         cwd: KernelPath::walked(record.cwd),

@@ -1,7 +1,8 @@
-//! The OCSF objects that are written, as serde structures. Not what fills them. It may call serde only.
+//! The OCSF objects that are written, as serde structures. Not what fills them. It may call serde and `event`'s types.
 
 use super::Class;
 use super::objects::{ConnectionInfo, Details, Endpoint, Objects};
+use crate::event::Arguments;
 use serde::Serialize;
 use std::borrow::Cow;
 
@@ -313,7 +314,7 @@ pub(super) struct Unmapped<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) path_flags: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) argv: Option<&'a [String]>,
+    pub(super) argv: Option<&'a Arguments>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) argc: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]

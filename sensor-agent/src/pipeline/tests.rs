@@ -38,7 +38,7 @@ fn seed_process(pid: u32, ppid: u32, exe: &str, start_time_ns: u64) -> SeedProce
         ppid,
         start_time_ns,
         exe: exe.to_owned(),
-        argv: vec![exe.to_owned()],
+        argv: [exe].iter().collect(),
         comm: "seed".to_owned(),
         cgroup: "/system.slice/web.service".to_owned(),
         cgroup_id: 1,

@@ -79,7 +79,7 @@ impl ProcessTable {
         process.ended = Some(taken);
         // Its exit may be on the way all the same.
         process.is_zombie = true;
-        self.ended.push_back((taken, identity));
+        self.note_ended(identity, taken);
         self.repairs.exits += 1;
     }
 
@@ -190,7 +190,7 @@ mod tests {
             ppid,
             start_time_ns: u64::from(pid) * TICK_NS,
             exe: format!("/usr/bin/{inode}"),
-            argv: vec![inode.to_string()],
+            argv: [inode.to_string()].iter().collect(),
             cwd: "/".to_owned(),
             comm: inode.to_string(),
             cgroup: "/system.slice/a.service".to_owned(),

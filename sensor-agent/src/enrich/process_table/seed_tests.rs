@@ -40,7 +40,7 @@ fn seen(who: Who, ppid: u32, exe: &str) -> SeedProcess {
         ppid,
         start_time_ns: who.start_time_ns / TICK_NS * TICK_NS,
         exe: exe.to_owned(),
-        argv: vec!["x".to_owned()],
+        argv: ["x"].iter().collect(),
         cgroup: "/system.slice/web.service".to_owned(),
         cgroup_id: 1,
         ..SeedProcess::default()
@@ -248,7 +248,7 @@ fn a_container_begins_with_its_own_first_program() {
 #[test]
 fn a_shim_of_another_user_says_nothing() {
     let mut table = table();
-    let argv = SHIM.split(' ').map(str::to_owned).collect();
+    let argv = SHIM.split(' ').collect();
     let shim = SeedProcess {
         uid: 1000,
         euid: 1000,

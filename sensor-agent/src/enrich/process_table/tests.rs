@@ -148,3 +148,22 @@ fn seeded_children_find_a_parent_that_was_refined() {
     assert_eq!(table.parent(child).unwrap().identity, identity(exact));
     assert_eq!(table.len(), 2);
 }
+
+#[test]
+fn the_oldest_ended_processes_lose_their_arguments_when_they_are_too_many() {
+    let mut table = table(Scope::Host);
+    let argument = "x".repeat(8_000);
+    let forgotten_count = 10;
+    let count = u32::try_from(ENDED_ARGUMENT_BYTES_MAX / (argument.len() + 1)).unwrap() + forgotten_count;
+    for pid in 2..count + 2 {
+        let who = Who::new(pid, 1);
+        apply(&mut table, &who.exec("/bin/x", &[&argument]));
+        apply(&mut table, &who.exit(0));
+    }
+    let arguments = |pid| table.find(identity(Who::new(pid, 1))).unwrap().image.argv.clone();
+    assert_eq!(arguments(2).iter().collect::<Vec<_>>(), ["\\forgotten"]);
+    assert_eq!(arguments(1 + forgotten_count).bytes(), "\\forgotten".len() + 1);
+    assert_eq!(arguments(2 + forgotten_count).bytes(), 8_001, "the next one keeps them");
+    assert_eq!(table.counters().arguments_forgotten, u64::from(forgotten_count));
+    assert_eq!(table.len(), count as usize, "the processes themselves are there");
+}
