@@ -38,7 +38,8 @@ impl Losses {
     }
 }
 
-/// The account as counters: of each kind that was seen, and of each reason for which something was lost.
+/// The account as counters: of each kind that was seen, and of each reason for which something was lost. A counter
+/// cannot be negative: where more became of the records than were seen, `records_unaccounted` says by how many.
 pub(super) fn counters(account: &Account, kernel: &Counters) -> BTreeMap<String, u64> {
     let mut counters = BTreeMap::new();
     for row in account.rows() {
@@ -50,6 +51,9 @@ pub(super) fn counters(account: &Account, kernel: &Counters) -> BTreeMap<String,
         count("delivered", row.delivered);
         count("cached", row.cached);
         count("in_flight", u64::try_from(row.in_flight).unwrap_or(0));
+        if row.in_flight < 0 {
+            count("unaccounted", row.in_flight.unsigned_abs());
+        }
         for (reason, value) in &row.lost {
             counters.insert(format!("records_lost{{kind={name},reason={reason}}}"), *value);
         }
@@ -100,6 +104,15 @@ mod tests {
         assert_eq!(gaps.len(), lost.len() + 1);
         assert!(texts(&gaps).contains(&"200-300 vm_write map_full 3".to_owned()));
         assert!(texts(&gaps).contains(&"200-300 process table_full 1".to_owned()));
+    }
+
+    #[test]
+    fn what_was_counted_twice_is_told() {
+        let (account, kernel) =
+            account(&[(Kind::EXIT, Counter::Seen, 1), (Kind::EXIT, Counter::Cached, 4)], 0);
+        let counters = counters(&account, &kernel);
+        let count = |what: &str| counters.get(&format!("records_{what}{{kind=exit}}")).copied();
+        assert_eq!((count("in_flight"), count("unaccounted")), (Some(0), Some(3)));
     }
 
     #[test]
