@@ -47,6 +47,8 @@ pub struct Who {
     pub container: Option<Arc<Container>>,
     /// Why nothing is known of the container it is in.
     pub container_missing: Option<&'static str>,
+    /// The host's name of its program, where a container calls it otherwise: it is that very file.
+    pub exe_on_host: Option<String>,
     /// The timer that starts its unit.
     pub timer: Option<Arc<str>>,
     /// sha256 of its program.
@@ -83,11 +85,18 @@ impl ProcessFacts {
     }
 
     /// The host's name of what the process calls `path`, when that is another: it is in a container whose files are
-    /// known, and not in the host's mount namespace.
+    /// known, in the mount namespace of the container's first process, and that is not the host's. In another one
+    /// anything may be mounted.
     #[must_use]
     pub fn on_host(&self, path: &str) -> Option<String> {
         let container = self.who.container.as_ref().filter(|_| !self.who.has_host_mounts)?;
-        container.files.on_host(path)
+        (container.mnt_ns == Some(self.mnt_ns)).then(|| container.files.on_host(path)).flatten()
+    }
+
+    /// What its program would be called on the host, if nothing else were mounted there: to be looked at.
+    fn exe_likely_on_host(&self) -> Option<String> {
+        let container = self.who.container.as_ref().filter(|_| !self.who.has_host_mounts)?;
+        container.files.on_host(&self.exe)
     }
 }
 

@@ -42,8 +42,8 @@ pub(super) fn lines(facts: &ProcessFacts) -> Vec<(&'static str, String)> {
             ),
         ));
     }
-    if let Some(path) = facts.on_host(&facts.exe) {
-        lines.push(("on host", path));
+    if let Some(path) = &who.exe_on_host {
+        lines.push(("on host", path.clone()));
     }
     if let Some(kind) = facts.origin_name() {
         let by = facts.origin.as_ref().map(|origin| format!(", by {} {}", origin.identity.pid, origin.exe));
@@ -164,7 +164,7 @@ impl<'a> From<&'a ProcessFacts> for WhoObject<'a> {
             container: container(facts),
             container_missing: who.container_missing,
             pod: pod(facts),
-            exe_on_host: facts.on_host(&facts.exe),
+            exe_on_host: who.exe_on_host.clone(),
             sha256: who.hash.as_ref().and_then(|hash| hash.as_deref().ok()),
             sha256_missing: facts.hash_missing(),
         }

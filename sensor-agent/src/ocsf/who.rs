@@ -76,7 +76,7 @@ pub(super) fn unmapped(facts: &ProcessFacts) -> WhoUnmapped<'_> {
         pod_name: container.and_then(|container| container.pod_name.as_deref()),
         pod_namespace: container.and_then(|container| container.pod_namespace.as_deref()),
         pod_qos: who.place.pod.as_ref().map(|pod| pod.qos),
-        exe_on_host: facts.on_host(&facts.exe),
+        exe_on_host: who.exe_on_host.clone(),
         path_on_host: None,
         hash_missing: who.hash.as_ref().and_then(|hash| hash.as_ref().err()).map(|missing| missing.name()),
     }

@@ -33,6 +33,18 @@ pub struct Container {
     pub pod_uid: Option<String>,
     /// Where its files lie on the host.
     pub files: Files,
+    /// The mount namespace of its first process, while that lives: what is called a file there is one of `files`.
+    pub mnt_ns: Option<u32>,
+    /// Why it is not known better.
+    pub missing: Option<Missing>,
+}
+
+impl Container {
+    /// Whether asking again would tell nothing new for a while.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.missing.is_none() && self.mnt_ns.is_some()
+    }
 }
 
 /// Where a container's files lie on the host.
@@ -109,7 +121,7 @@ impl Containers {
     pub(super) fn new(roots: Roots) -> Self {
         let by_default = CONTAINERD_STATES.iter().map(|state| roots.host.join(state));
         let states = roots.containerd.iter().cloned().chain(by_default);
-        let clients = states.map(|state| Client::new(state.join("containerd.sock"), state)).collect();
+        let clients = states.map(|state| Client::new(roots.host.clone(), state)).collect();
         Self { roots, clients }
     }
 
@@ -155,15 +167,32 @@ fn is_file_name(name: &str) -> bool {
         && name.bytes().all(is_plain)
 }
 
+/// The mount namespace of a container's first process, whose number a runtime wrote down as `pid`. `None` when that
+/// process is no more: the number may be another's by now, which is in another control group.
+fn first_process_mounts(host: &Path, pid: &[u8], id: &str) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let pid: u32 = std::str::from_utf8(pid).ok()?.trim().parse().ok()?;
+    let process = host.join("proc").join(pid.to_string());
+    let mounts = std::fs::metadata(process.join("ns/mnt")).ok()?.ino();
+    let cgroups = read(&process.join("cgroup")).ok()?;
+    let is_its = |component: &str| component.strip_suffix(".scope").unwrap_or(component).ends_with(id);
+    let is_in_it = String::from_utf8_lossy(&cgroups).split(['/', '\n']).any(is_its);
+    is_in_it.then(|| u32::try_from(mounts).ok()).flatten()
+}
+
 /// Reads a state file, bounded.
 fn read(path: &Path) -> Result<Vec<u8>, Missing> {
+    read_up_to(path, STATE_BYTES_MAX)
+}
+
+fn read_up_to(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Missing> {
     use std::io::Read as _;
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Missing::NotFound,
         _ => Missing::Unreadable,
     })?;
     let mut bytes = Vec::new();
-    file.take(STATE_BYTES_MAX).read_to_end(&mut bytes).map_err(|_| Missing::Unreadable)?;
+    file.take(bytes_max).read_to_end(&mut bytes).map_err(|_| Missing::Unreadable)?;
     Ok(bytes)
 }
 

@@ -40,6 +40,22 @@ pub struct Wanted {
     pub ran: BootNs,
 }
 
+/// A name on the host, and the file that may have it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostName {
+    /// Escaped.
+    pub path: String,
+    /// Which file.
+    pub file: FileId,
+}
+
+impl HostName {
+    /// Whether that file has that name now.
+    pub(super) fn is_so(&self) -> bool {
+        Program::named(&self.path, self.file).is_some()
+    }
+}
+
 /// The time, on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

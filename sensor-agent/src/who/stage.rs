@@ -3,10 +3,10 @@
 //! It never blocks and reads no clock: a driver pushes, and takes what is ready, when it comes by.
 
 use super::container::{Container, Missing};
-use super::hash::{Hash, HashKey, NoHash, Wanted};
+use super::hash::{Hash, HashKey, HostName, NoHash, Wanted};
 use super::names::Names;
 use super::place::{ContainerRef, Place};
-use super::worker::{Answer, Lookups, Request, UnitRef};
+use super::worker::{Answer, FileRequest, Lookups, Request, UnitRef};
 use crate::enrich::recent::Recent;
 use crate::event::{BootNs, Identity};
 use crate::finding::ProcessFacts;
@@ -132,10 +132,12 @@ struct Desk {
     names: Arc<Names>,
     /// The names are no older than this.
     names_as_of: Option<BootNs>,
-    containers: Recent<ContainerRef, Result<Arc<Container>, Missing>>,
-    containers_missing: Recent<ContainerRef, Missing>,
+    containers: Recent<ContainerRef, Arc<Container>>,
+    /// Those of which more may be known soon: as far as they are known, and why not better.
+    containers_partial: Recent<ContainerRef, Result<Arc<Container>, Missing>>,
     timers: Recent<UnitRef, Option<Arc<str>>>,
     hashes: Recent<HashKey, Hash>,
+    host_names: Recent<HostName, bool>,
     asked: HashSet<Question>,
     /// An answer that was waited for.
     early: Option<Answer>,
@@ -148,6 +150,7 @@ enum Question {
     Container(ContainerRef),
     Timer(UnitRef),
     Hash(HashKey),
+    HostName(HostName),
 }
 
 impl Desk {
@@ -158,9 +161,10 @@ impl Desk {
             names: Arc::default(),
             names_as_of: None,
             containers: Recent::new(KNOWN_MAX, CONTAINER_AGE_NS),
-            containers_missing: Recent::new(KNOWN_MAX, MISSING_AGE_NS),
+            containers_partial: Recent::new(KNOWN_MAX, MISSING_AGE_NS),
             timers: Recent::new(KNOWN_MAX, TIMER_AGE_NS),
             hashes: Recent::new(KNOWN_MAX, HASH_AGE_NS),
+            host_names: Recent::new(KNOWN_MAX, HOST_NAME_AGE_NS),
             asked: HashSet::new(),
             early: None,
             counters: Counters::default(),
@@ -176,12 +180,11 @@ impl Desk {
                     self.asked.remove(&Question::Names);
                     (self.names, self.names_as_of) = (names, Some(asked));
                 }
-                Answer::Container(container, Ok(found)) => {
-                    self.containers.put(container.clone(), Ok(found), now);
-                    self.asked.remove(&Question::Container(container));
-                }
-                Answer::Container(container, Err(missing)) => {
-                    self.containers_missing.put(container.clone(), missing, now);
+                Answer::Container(container, found) => {
+                    match found {
+                        Ok(found) if found.is_whole() => self.containers.put(container.clone(), found, now),
+                        partial => self.containers_partial.put(container.clone(), partial, now),
+                    }
                     self.asked.remove(&Question::Container(container));
                 }
                 Answer::Timer(unit, timer) => {
@@ -191,6 +194,10 @@ impl Desk {
                 Answer::Hash(key, hash) => {
                     self.hashes.put(key.clone(), hash, now);
                     self.asked.remove(&Question::Hash(key));
+                }
+                Answer::Name(name, is_so) => {
+                    self.host_names.put(name.clone(), is_so, now);
+                    self.asked.remove(&Question::HostName(name));
                 }
             }
         }
@@ -207,9 +214,10 @@ impl Desk {
         facts.who.has_host_mounts = facts.mnt_ns != 0 && facts.mnt_ns == self.own_mnt_ns;
         let has_names = self.serve_names(facts, since, now);
         let has_container = self.serve_container(facts, now);
+        let has_host_name = self.serve_host_name(facts, now);
         let has_timer = self.serve_timer(facts, now);
         let has_hash = !wants_hash || self.serve_hash(facts, now);
-        has_names && has_container && has_timer && has_hash
+        has_names && has_container && has_host_name && has_timer && has_hash
     }
 
     fn serve_names(&mut self, facts: &mut ProcessFacts, since: BootNs, now: BootNs) -> bool {
@@ -237,17 +245,31 @@ impl Desk {
         if facts.who.container.is_some() {
             return true;
         }
-        if let Some(Ok(found)) = self.containers.find(wanted, now) {
+        if let Some(found) = self.containers.find(wanted, now) {
             facts.who.container = Some(Arc::clone(found));
             facts.who.container_missing = None;
             return true;
         }
-        if let Some(missing) = self.containers_missing.find(wanted, now) {
-            facts.who.container_missing = Some(missing.name());
+        if let Some(partial) = self.containers_partial.find(wanted, now) {
+            facts.who.container = partial.as_ref().ok().cloned();
+            let missing = partial.as_ref().map_or_else(|missing| Some(*missing), |found| found.missing);
+            facts.who.container_missing = missing.map(Missing::name);
             return true;
         }
         let wanted = wanted.clone();
         !self.ask(Question::Container(wanted.clone()), |lookups| lookups.ask(Request::Container(wanted)))
+    }
+
+    /// The name that the program has on the host, if it has: something else may be mounted where the process sees it.
+    fn serve_host_name(&mut self, facts: &mut ProcessFacts, now: BootNs) -> bool {
+        let (Some(file), Some(path)) = (facts.file, facts.exe_likely_on_host()) else { return true };
+        let name = HostName { path, file };
+        if let Some(is_so) = self.host_names.find(&name, now) {
+            facts.who.exe_on_host = is_so.then_some(name.path);
+            return true;
+        }
+        let request = FileRequest::Name(name.clone());
+        !self.ask(Question::HostName(name), |lookups| lookups.ask_file(request))
     }
 
     fn serve_timer(&mut self, facts: &mut ProcessFacts, now: BootNs) -> bool {
@@ -274,7 +296,7 @@ impl Desk {
         }
         let identity = Identity { pid: facts.pid, start_time_ns: facts.start_time_ns };
         // Its own name for it may be the host's even in mounts of its own: whether it is that file is found out.
-        let elsewhere = facts.on_host(&facts.exe);
+        let elsewhere = facts.exe_likely_on_host();
         let bare = HashKey { identity, file, is_named: false };
         let named = HashKey { is_named: elsewhere.is_some(), ..bare.clone() };
         let names: Vec<String> = std::iter::once(facts.exe.clone()).chain(elsewhere).collect();
@@ -287,7 +309,7 @@ impl Desk {
         }
         // The name that a container's program has on the host comes later: who is gone by then may be found by it.
         let wanted = Wanted { key: named.clone(), names, ran: facts.image_since };
-        let is_asked = self.ask(Question::Hash(named), |lookups| lookups.ask_hash(wanted));
+        let is_asked = self.ask(Question::Hash(named), |lookups| lookups.ask_file(FileRequest::Hash(wanted)));
         if !is_asked {
             facts.who.hash = Some(Err(NoHash::Refused));
         }
@@ -335,11 +357,13 @@ pub const WAITING_MAX: usize = 4_096;
 const KNOWN_MAX: usize = 8_192;
 /// Containers may be given another name.
 const CONTAINER_AGE_NS: u64 = 300_000_000_000;
-/// What was not found may be made.
+/// What was not found may be made, and what was found in part may be found whole.
 const MISSING_AGE_NS: u64 = 2_000_000_000;
 const TIMER_AGE_NS: u64 = 60_000_000_000;
 /// A process keeps its program; what has no hash is not asked for again so soon.
 const HASH_AGE_NS: u64 = 60_000_000_000;
+/// A program may be replaced by another file.
+const HOST_NAME_AGE_NS: u64 = 2_000_000_000;
 /// How old names may be.
 const NAMES_AGE_NS: u64 = 5_000_000_000;
 /// How old names may be for a number that has none.

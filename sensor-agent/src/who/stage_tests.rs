@@ -19,16 +19,16 @@ impl Doing for Item {
 struct Fixture {
     stage: Stage<Item>,
     requests: Receiver<Request>,
-    hashes: Receiver<Wanted>,
+    files: Receiver<FileRequest>,
     answers: Sender<Answer>,
 }
 
 fn fixture(questions_max: usize) -> Fixture {
     let (ask, requests) = bounded(questions_max);
-    let (ask_hash, hashes) = bounded(questions_max);
+    let (ask_file, files) = bounded(questions_max);
     let (answers, answered) = bounded(64);
-    let lookups = Lookups::of(ask, ask_hash, answered);
-    Fixture { stage: Stage::new(Some(lookups), OWN_NAMESPACE), requests, hashes, answers }
+    let lookups = Lookups::of(ask, ask_file, answered);
+    Fixture { stage: Stage::new(Some(lookups), OWN_NAMESPACE), requests, files, answers }
 }
 
 const OWN_NAMESPACE: u32 = 7;
@@ -52,6 +52,12 @@ impl Fixture {
 
     fn answer_names(&self, now_ms: u64) {
         self.answers.send(Answer::Names { asked: ms(now_ms), names: names() }).unwrap();
+    }
+
+    /// The program whose hash is asked for.
+    fn wanted(&self) -> Wanted {
+        let Ok(FileRequest::Hash(wanted)) = self.files.try_recv() else { panic!("a hash is asked for") };
+        wanted
     }
 
     fn count(&self, name: &str) -> u64 {
@@ -130,7 +136,7 @@ fn an_item_whose_time_is_up_passes_with_what_is_known_and_says_why() {
     let (mnt_ns, image_since) = (OWN_NAMESPACE, BootNs(77));
     let facts = ProcessFacts { file, exe: "/bin/x".to_owned(), mnt_ns, image_since, ..process(1, path) };
     fixture.stage.push(Item(facts, true), ms(100));
-    let wanted = fixture.hashes.try_recv().unwrap();
+    let wanted = fixture.wanted();
     assert_eq!(wanted.ran, BootNs(77), "when it was executed");
     assert_eq!(wanted.names, ["/bin/x"], "in the agent's own mounts the path is the host's");
     assert_eq!(fixture.pop(600), None);
@@ -167,7 +173,7 @@ fn a_question_for_which_there_is_no_room_holds_nothing_up() {
         let facts = ProcessFacts { file: file(u64::from(pid)), ..process(pid, "/") };
         fixture.stage.push(Item(facts, true), ms(1));
     }
-    let key = fixture.hashes.try_recv().unwrap().key;
+    let key = fixture.wanted().key;
     fixture.answers.send(Answer::Hash(key, Ok(Arc::from("ab")))).unwrap();
     assert_eq!(fixture.pop(2).unwrap().who.hash, Some(Ok(Arc::from("ab"))));
     // The second may be asked for now that there is room, or has passed without: it does not wait for ever.
@@ -186,7 +192,7 @@ fn a_program_of_a_container_is_asked_for_again_once_its_name_on_the_host_is_know
     let Ok(Request::Container(wanted)) = fixture.requests.try_recv() else {
         panic!("the container is asked for")
     };
-    let Wanted { key: bare, names, .. } = fixture.hashes.try_recv().unwrap();
+    let Wanted { key: bare, names, .. } = fixture.wanted();
     assert_eq!(names, ["/bin/x"], "it may be the host's name all the same");
     fixture.answers.send(Answer::Hash(bare, Err(NoHash::Gone))).unwrap();
     assert_eq!(fixture.pop(1), None);
@@ -194,10 +200,47 @@ fn a_program_of_a_container_is_asked_for_again_once_its_name_on_the_host_is_know
     let container = Arc::new(Container { files, ..Container::default() });
     fixture.answers.send(Answer::Container(wanted, Ok(container))).unwrap();
     assert_eq!(fixture.pop(2), None);
-    let Wanted { key: named, names, .. } = fixture.hashes.try_recv().unwrap();
+    let Ok(FileRequest::Name(name)) = fixture.files.try_recv() else { panic!("the name is looked at") };
+    assert_eq!(name, HostName { path: "/merged/bin/x".to_owned(), file: FileId { dev: 1, inode: 2 } });
+    fixture.answers.send(Answer::Name(name, true)).unwrap();
+    let Wanted { key: named, names, .. } = fixture.wanted();
     assert_eq!(names, ["/bin/x", "/merged/bin/x"]);
     fixture.answers.send(Answer::Hash(named, Ok(Arc::from("ab")))).unwrap();
-    assert_eq!(fixture.pop(3).unwrap().who.hash, Some(Ok(Arc::from("ab"))));
+    let who = fixture.pop(3).unwrap().who;
+    assert_eq!(who.hash, Some(Ok(Arc::from("ab"))));
+    assert_eq!(who.exe_on_host.as_deref(), Some("/merged/bin/x"));
+}
+
+#[test]
+fn a_container_s_paths_are_told_as_the_host_s_only_where_they_are() {
+    let files = Files { root: Some("/merged".to_owned()), mounts: Vec::new() };
+    let container = Arc::new(Container { files, mnt_ns: Some(99), ..Container::default() });
+    let mut facts = ProcessFacts { mnt_ns: 99, ..process(1, "/") };
+    assert_eq!(facts.on_host("/x"), None);
+    facts.who.container = Some(Arc::clone(&container));
+    assert_eq!(facts.on_host("/x").as_deref(), Some("/merged/x"));
+    facts.mnt_ns = 98;
+    assert_eq!(facts.on_host("/x"), None, "it may have mounted something else there");
+    facts.mnt_ns = 0;
+    facts.who.container = Some(Arc::new(Container { mnt_ns: None, ..(*container).clone() }));
+    assert_eq!(facts.on_host("/x"), None, "nobody knows");
+}
+
+#[test]
+fn a_program_that_is_another_file_on_the_host_has_no_name_there() {
+    let mut fixture = fixture(8);
+    fixture.answer_names(0);
+    let path = "/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let file = Some(FileId { dev: 1, inode: 2 });
+    fixture.push(ProcessFacts { file, exe: "/bin/x".to_owned(), mnt_ns: 99, ..process(1, path) }, 0);
+    let Ok(Request::Container(wanted)) = fixture.requests.try_recv() else { panic!("it is asked for") };
+    let files = Files { root: Some("/merged".to_owned()), mounts: Vec::new() };
+    let container = Arc::new(Container { files, ..Container::default() });
+    fixture.answers.send(Answer::Container(wanted, Ok(container))).unwrap();
+    assert_eq!(fixture.pop(1), None);
+    let Ok(FileRequest::Name(name)) = fixture.files.try_recv() else { panic!("the name is looked at") };
+    fixture.answers.send(Answer::Name(name, false)).unwrap();
+    assert_eq!(fixture.pop(2).unwrap().who.exe_on_host, None);
 }
 
 #[test]
@@ -223,4 +266,32 @@ fn a_timer_is_asked_for_only_where_no_ancestor_says_more() {
     assert_eq!((facts.who.timer.as_deref(), facts.origin_name()), (Some("backup.timer"), Some("timer")));
     fixture.push(process(3, "/system.slice/web.scope"), 3);
     assert!(fixture.requests.try_recv().is_err(), "no timer starts a scope");
+}
+
+#[test]
+fn a_container_that_is_known_in_part_says_why_and_is_asked_for_again_soon() {
+    let mut fixture = fixture(8);
+    fixture.answer_names(0);
+    let path = "/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let mut ask = |now_ms: u64, missing, mnt_ns| {
+        fixture.push(process(1, path), now_ms);
+        let asked = fixture.requests.try_iter().find_map(|request| match request {
+            Request::Container(wanted) => Some(wanted),
+            _ => None,
+        });
+        let is_asked = asked.is_some();
+        if let Some(wanted) = asked {
+            let container = Arc::new(Container { missing, mnt_ns, ..Container::default() });
+            fixture.answers.send(Answer::Container(wanted, Ok(container))).unwrap();
+        }
+        let who = fixture.pop(now_ms).unwrap().who;
+        assert!(who.container.is_some());
+        (is_asked, who.container_missing)
+    };
+    let reason = Some(Missing::Unreadable.name());
+    assert_eq!(ask(1, Some(Missing::Unreadable), Some(9)), (true, reason));
+    assert_eq!(ask(1_000, None, None), (false, reason));
+    assert_eq!(ask(2_002, None, None), (true, None), "its first process is not known");
+    assert_eq!(ask(4_003, None, Some(9)), (true, None));
+    assert_eq!(ask(9_000, None, None), (false, None), "all is known");
 }

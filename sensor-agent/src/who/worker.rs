@@ -1,8 +1,8 @@
-//! The threads that look things up: one for names, containers and timers, one for hashes, so that a file that cannot
-//! be read for minutes holds up hashes only. Not what is done with the answers. It does I/O; whoever asks does not.
+//! The threads that look things up: one for names, containers and timers, one for hashes and names of files, so that
+//! a file that cannot be read for minutes holds up these only. Not what is done with the answers. It does I/O; whoever asks does not.
 
 use super::container::{Container, Containers, Missing, Roots};
-use super::hash::{Clock, Hash, HashKey, Hasher, Wanted};
+use super::hash::{Clock, Hash, HashKey, Hasher, HostName, Wanted};
 use super::names::{NameFiles, Names};
 use super::place::ContainerRef;
 use super::timers::Timers;
@@ -14,7 +14,7 @@ use sensor_baseline::UnixNs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What can be asked for, besides hashes.
+/// What can be asked for, besides what concerns files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// The names of users and groups, as they are now: `asked` comes back with them.
@@ -26,6 +26,15 @@ pub enum Request {
     Container(ContainerRef),
     /// The timer of a unit.
     Timer(UnitRef),
+}
+
+/// What can be asked about a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileRequest {
+    /// The hash of a program.
+    Hash(Wanted),
+    /// Whether a file has a name.
+    Name(HostName),
 }
 
 /// A unit of a service manager.
@@ -53,13 +62,15 @@ pub enum Answer {
     Timer(UnitRef, Option<Arc<str>>),
     /// A hash, or why not.
     Hash(HashKey, Hash),
+    /// Whether the file has the name.
+    Name(HostName, bool),
 }
 
 /// The end that asks: it never waits.
 #[derive(Debug)]
 pub struct Lookups {
     requests: Sender<Request>,
-    hashes: Sender<Wanted>,
+    files: Sender<FileRequest>,
     answers: Receiver<Answer>,
 }
 
@@ -70,28 +81,28 @@ impl Lookups {
     /// When a thread cannot be started.
     pub fn start(roots: Roots) -> anyhow::Result<Self> {
         let (requests, asked) = bounded(REQUESTS_MAX);
-        let (hashes, wanted) = bounded(HASHES_MAX);
+        let (files, asked_files) = bounded(FILES_MAX);
         let (answer, answers) = bounded(ANSWERS_MAX);
-        let answer_hashes = answer.clone();
+        let answer_files_to = answer.clone();
         std::thread::Builder::new()
             .name("who".to_owned())
             .spawn(move || answer_all(&asked, &answer, roots))
             .context("starting the thread that looks up names")?;
         std::thread::Builder::new()
             .name("who-hash".to_owned())
-            .spawn(move || hash_all(&wanted, &answer_hashes))
+            .spawn(move || answer_files(&asked_files, &answer_files_to))
             .context("starting the thread that hashes programs")?;
-        Ok(Self { requests, hashes, answers })
+        Ok(Self { requests, files, answers })
     }
 
     /// The ends of the channels, for tests that answer themselves.
     #[cfg(test)]
     pub(super) const fn of(
         requests: Sender<Request>,
-        hashes: Sender<Wanted>,
+        files: Sender<FileRequest>,
         answers: Receiver<Answer>,
     ) -> Self {
-        Self { requests, hashes, answers }
+        Self { requests, files, answers }
     }
 
     /// Asks. `false` when there is no room.
@@ -100,10 +111,10 @@ impl Lookups {
         self.requests.try_send(request).is_ok()
     }
 
-    /// Asks for a hash. `false` when there is no room.
+    /// Asks about a file. `false` when there is no room.
     #[must_use]
-    pub fn ask_hash(&self, request: Wanted) -> bool {
-        self.hashes.try_send(request).is_ok()
+    pub fn ask_file(&self, request: FileRequest) -> bool {
+        self.files.try_send(request).is_ok()
     }
 
     /// The next answer that has come.
@@ -141,16 +152,23 @@ fn answer_all(requests: &Receiver<Request>, answers: &Sender<Answer>, roots: Roo
     }
 }
 
-fn hash_all(wanted: &Receiver<Wanted>, answers: &Sender<Answer>) {
+fn answer_files(requests: &Receiver<FileRequest>, answers: &Sender<Answer>) {
     let mut hasher = Hasher::default();
     loop {
         let asked = match hasher.next_in() {
-            None => wanted.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wait) => wanted.recv_timeout(wait),
+            None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => requests.recv_timeout(wait),
         };
         // Whatever is asked for is opened first, while it is there.
         let known = match asked {
-            Ok(program) => hasher.add(&program, clock()),
+            Ok(FileRequest::Hash(program)) => hasher.add(&program, clock()),
+            Ok(FileRequest::Name(name)) => {
+                let is_so = name.is_so();
+                if answers.send(Answer::Name(name, is_so)).is_err() {
+                    return;
+                }
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) => hasher.step(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -171,7 +189,7 @@ fn clock() -> Clock {
 
 /// Questions that wait at most; more are refused, and counted by whoever asks.
 const REQUESTS_MAX: usize = 1_024;
-/// Programs that wait to be hashed at most.
-const HASHES_MAX: usize = 1_024;
+/// Questions about files that wait at most.
+const FILES_MAX: usize = 1_024;
 /// Answers that wait at most: then the threads do.
 const ANSWERS_MAX: usize = 1_024;

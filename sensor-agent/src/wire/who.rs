@@ -25,7 +25,7 @@ pub(super) fn who_message(facts: &ProcessFacts) -> v1::Who {
         container: container(facts),
         container_missing: who.container_missing.unwrap_or_default().to_owned(),
         pod: pod(facts),
-        exe_on_host: facts.on_host(&facts.exe).unwrap_or_default(),
+        exe_on_host: facts.who.exe_on_host.clone().unwrap_or_default(),
         sha256: who.hash.as_ref().and_then(|hash| hash.as_deref().ok()).unwrap_or_default().to_owned(),
         sha256_missing: facts.hash_missing().unwrap_or_default().to_owned(),
     }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::enrich::origin::{Origin, OriginKind};
     use crate::event::Identity;
-    use crate::who::container::{Container, Files};
+    use crate::who::container::Container;
     use crate::who::{Place, Who};
     use std::sync::Arc;
 
@@ -100,7 +100,6 @@ mod tests {
         let container = Container {
             image: Some("docker.io/library/web:1".to_owned()),
             runtime: "docker",
-            files: Files { root: Some("/merged".to_owned()), mounts: Vec::new() },
             ..Container::default()
         };
         let facts = ProcessFacts {
@@ -111,6 +110,7 @@ mod tests {
                 place: Place::of(&format!("/docker/{id}"), None),
                 user: Some(Arc::from("web")),
                 container: Some(Arc::new(container)),
+                exe_on_host: Some("/merged/bin/web".to_owned()),
                 hash: Some(Err(crate::who::hash::NoHash::TooLarge)),
                 ..Who::default()
             },

@@ -5,23 +5,26 @@
 //! are containerd's promise since 1.0; a whole client crate brings every service, and generated code for it.
 
 use super::spec::Spec;
-use super::{Container, Missing, read};
+use super::{Container, Missing, first_process_mounts, read};
 use crate::who::place::ContainerRef;
 use hyper_util::rt::TokioIo;
 use sensor_baseline::text::escape;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
 /// One containerd.
 pub(super) struct Client {
+    host: PathBuf,
     socket: PathBuf,
     state: PathBuf,
     /// Made when it is first needed.
     runtime: Option<tokio::runtime::Runtime>,
     channel: Option<Channel>,
+    /// It did not answer in time: it is not asked before this.
+    quiet_until: Option<Instant>,
 }
 
 /// `GetContainerRequest`.
@@ -48,8 +51,10 @@ struct Stored {
 }
 
 impl Client {
-    pub(super) const fn new(socket: PathBuf, state: PathBuf) -> Self {
-        Self { socket, state, runtime: None, channel: None }
+    /// The one with this state folder, on the host whose root directory is `host`.
+    pub(super) fn new(host: PathBuf, state: PathBuf) -> Self {
+        let socket = state.join("containerd.sock");
+        Self { host, socket, state, runtime: None, channel: None, quiet_until: None }
     }
 
     /// Looks a container up.
@@ -70,8 +75,12 @@ impl Client {
         match (&spec, &stored) {
             (Err(missing), Err(Missing::NotFound)) => return Err(*missing),
             (Err(Missing::NotFound), Err(missing)) => return Err(*missing),
+            (_, Err(Missing::Unreadable)) => container.missing = Some(Missing::Unreadable),
             _ => {}
         }
+        container.mnt_ns = read(&bundle.join("init.pid"))
+            .ok()
+            .and_then(|pid| first_process_mounts(&self.host, &pid, &wanted.id));
         if let Ok(stored) = stored {
             let label = |key: &str| stored.labels.get(key).map(|value| escape(value.as_bytes()));
             container.image = (!stored.image.is_empty()).then(|| escape(stored.image.as_bytes()));
@@ -93,6 +102,9 @@ impl Client {
         if !self.socket.exists() {
             return Err(Missing::NotFound);
         }
+        if self.quiet_until.is_some_and(|until| Instant::now() < until) {
+            return Err(Missing::Unreadable);
+        }
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
             None => tokio::runtime::Builder::new_current_thread()
@@ -104,6 +116,8 @@ impl Client {
             tokio::time::timeout(ASK_TIMEOUT, ask(&mut self.channel, &self.socket, namespace, id)).await
         });
         self.runtime = Some(runtime);
+        // Whoever waits behind this question waits as long: a socket that is silent is not asked each time.
+        self.quiet_until = asked.is_err().then(|| Instant::now() + QUIET);
         let answer = asked.unwrap_or(Err(Missing::Unreadable));
         if answer == Err(Missing::Unreadable) {
             self.channel = None;
@@ -160,4 +174,6 @@ fn search(tasks: &Path, id: &str) -> Option<(String, PathBuf)> {
 const TASKS: &str = "io.containerd.runtime.v2.task";
 /// Longest wait for containerd: less than an item's in the stage.
 const ASK_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long a containerd that did not answer in time is left alone.
+const QUIET: Duration = Duration::from_secs(5);
 const NAMESPACES_MAX: usize = 256;

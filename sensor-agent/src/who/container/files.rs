@@ -4,10 +4,10 @@
 //! | runtime | what is read |
 //! |---|---|
 //! | Docker | `var/lib/docker/containers/ID/config.v2.json`, `var/lib/docker/image/DRIVER/layerdb/mounts/ID/mount-id` |
-//! | CRI-O, Podman | `var/lib/containers/storage/overlay-containers/containers.json`, and below it `ID/userdata/config.json` |
+//! | CRI-O, Podman | `var/lib/containers/storage/overlay-containers/containers.json`, for Podman's `--rm` `volatile-containers.json` beside it, and below it `ID/userdata/config.json`; `run/containers/storage/overlay-containers/ID/userdata/pidfile` |
 
 use super::spec::Spec;
-use super::{Container, Files, Missing, is_file_name, read};
+use super::{Container, Files, Missing, first_process_mounts, is_file_name, read, read_up_to};
 use sensor_baseline::text::escape;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -21,6 +21,7 @@ struct DockerConfig {
     image: String,
     driver: String,
     config: DockerImage,
+    state: DockerState,
     mount_points: BTreeMap<String, DockerMount>,
 }
 
@@ -35,6 +36,12 @@ struct DockerImage {
 #[serde(default, rename_all = "PascalCase")]
 struct DockerMount {
     source: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct DockerState {
+    pid: u32,
 }
 
 /// A container of the Docker engine.
@@ -60,6 +67,7 @@ pub(super) fn docker(host: &Path, id: &str) -> Result<Container, Missing> {
         pod_namespace: label("io.kubernetes.pod.namespace"),
         pod_uid: label("io.kubernetes.pod.uid"),
         files: Files { root: docker_root(&docker, &config.driver, id), mounts: mounts.collect() },
+        mnt_ns: first_process_mounts(host, config.state.pid.to_string().as_bytes(), id),
         ..Container::default()
     })
 }
@@ -104,12 +112,12 @@ pub(super) fn podman(host: &Path, id: &str) -> Result<Container, Missing> {
 
 /// A container of the storage library that CRI-O and Podman share.
 fn stored(host: &Path, id: &str, runtime: &'static str) -> Result<Container, Missing> {
-    let storage = host.join("var/lib/containers/storage/overlay-containers");
-    let listed = read(&storage.join("containers.json"))?;
-    let listed: Vec<StoredContainer> = serde_json::from_slice(&listed).map_err(|_| Missing::Unreadable)?;
-    let Some(found) = listed.into_iter().find(|container| container.id == id) else {
-        return Err(Missing::NotFound);
-    };
+    let storage = host.join("var/lib").join(STORAGE);
+    let found = listed(&storage.join("containers.json"), id).or_else(|missing| {
+        // That of those that do not outlive the boot; an error of the first list is not forgotten.
+        let volatile = listed(&storage.join("volatile-containers.json"), id);
+        volatile.map_err(|other| if other == Missing::NotFound { missing } else { other })
+    })?;
     let metadata: StoredMetadata = serde_json::from_str(&found.metadata).unwrap_or_default();
     let mut container = Container {
         id: id.to_owned(),
@@ -123,6 +131,8 @@ fn stored(host: &Path, id: &str, runtime: &'static str) -> Result<Container, Mis
         container.files = spec.files(&userdata);
         spec.annotate(&mut container);
     }
+    let pid = read(&host.join("run").join(STORAGE).join(id).join("userdata/pidfile"));
+    container.mnt_ns = pid.ok().and_then(|pid| first_process_mounts(host, &pid, id));
     // With Kubernetes the annotation has the short name, the store the long one.
     container.name = container
         .name
@@ -131,6 +141,18 @@ fn stored(host: &Path, id: &str, runtime: &'static str) -> Result<Container, Mis
     Ok(container)
 }
 
+/// What a list of the storage library says of a container.
+fn listed(list: &Path, id: &str) -> Result<StoredContainer, Missing> {
+    let bytes = read_up_to(list, LIST_BYTES_MAX)?;
+    let listed: Vec<StoredContainer> = serde_json::from_slice(&bytes).map_err(|_| Missing::Unreadable)?;
+    listed.into_iter().find(|container| container.id == id).ok_or(Missing::NotFound)
+}
+
 fn text(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| escape(value.as_bytes()))
 }
+
+/// Where the storage library keeps its containers, below `/var/lib` and `/run`.
+const STORAGE: &str = "containers/storage/overlay-containers";
+/// Bytes of a list of all containers read at most: some kilobytes each.
+const LIST_BYTES_MAX: u64 = 32 << 20;

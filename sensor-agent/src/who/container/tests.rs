@@ -50,6 +50,8 @@ const DOCKER: [(&str, &str); 2] = [
 fn docker_keeps_a_container_in_its_config() {
     let host = Host::new(&DOCKER);
     let found = host.find(Some(Runtime::Docker), None, ID).unwrap();
+    assert_eq!(found.mnt_ns, None, "no process of that number: it has ended");
+    assert!(!found.is_whole());
     assert_eq!(found.name.as_deref(), Some("web"));
     assert_eq!(
         (found.image.as_deref(), found.image_id.as_deref()),
@@ -155,4 +157,79 @@ fn what_is_not_there_or_makes_no_sense_is_missing() {
         assert_eq!(host.find(Some(Runtime::Docker), None, id), Err(Missing::NotFound), "{id:?}");
         assert_eq!(host.find(Some(Runtime::Containerd), Some(id), "x"), Err(Missing::NotFound), "{id:?}");
     }
+}
+
+#[test]
+fn podman_keeps_a_container_that_is_removed_when_it_ends_in_a_list_of_its_own() {
+    let storage = "var/lib/containers/storage/overlay-containers";
+    let (lasting, volatile) =
+        (format!("{storage}/containers.json"), format!("{storage}/volatile-containers.json"));
+    let of_it = r#"[{"id":"ID","names":["job"],"image":"dd44",
+        "metadata":"{\"image-name\":\"docker.io/library/alpine:3\",\"image-id\":\"dd44\",\"name\":\"job\"}",
+        "created":"2026-01-02T03:04:05Z","flags":{"MountLabel":"","ProcessLabel":""}}]"#;
+    for files in [&[(lasting.as_str(), "[]"), (&volatile, of_it)][..], &[(&volatile, of_it)]] {
+        let found = Host::new(files).find(Some(Runtime::Podman), None, ID).unwrap();
+        assert_eq!(found.name.as_deref(), Some("job"));
+        assert_eq!(found.image.as_deref(), Some("docker.io/library/alpine:3"));
+    }
+    let host = Host::new(&[(&lasting, "["), (&volatile, "[]")]);
+    assert_eq!(host.find(Some(Runtime::Podman), None, ID), Err(Missing::Unreadable));
+}
+
+#[test]
+fn a_list_of_many_containers_is_read_to_its_end() {
+    let other = format!(r#"{{"id":"other","metadata":"{}"}},"#, "x".repeat(1 << 20));
+    let list = format!("[{}{{\"id\":\"ID\",\"names\":[\"last\"]}}]", other.repeat(5));
+    let host = Host::new(&[("var/lib/containers/storage/overlay-containers/containers.json", &list)]);
+    let found = host.find(Some(Runtime::Podman), None, ID).unwrap();
+    assert_eq!(found.name.as_deref(), Some("last"));
+}
+
+#[test]
+fn the_first_process_tells_the_mounts_unless_its_number_is_anothers() {
+    use std::os::unix::fs::MetadataExt as _;
+    let namespace = ("proc/4242/ns/mnt", "");
+    let bundle = "run/containerd/io.containerd.runtime.v2.task/k8s.io/ID/init.pid";
+    let storage = "run/containers/storage/overlay-containers/ID/userdata/pidfile";
+    for group in ["0::/docker/ID\n", "0::/x.slice/docker-ID.scope\n", "1:a:/\n0::/x/ID/init\n"] {
+        let process = ("proc/4242/cgroup", group);
+        let host = Host::new(&[
+            DOCKER[0],
+            CRI[0],
+            CRIO[0],
+            (bundle, "4242"),
+            (storage, "4242\n"),
+            namespace,
+            process,
+        ]);
+        let expected = std::fs::metadata(host.path("proc/4242/ns/mnt")).unwrap().ino();
+        for (runtime, of) in
+            [(Runtime::Docker, None), (Runtime::Containerd, Some("k8s.io")), (Runtime::Podman, None)]
+        {
+            let found = host.find(Some(runtime), of, ID).unwrap();
+            assert_eq!(found.mnt_ns.map(u64::from), Some(expected), "{runtime:?} {group}");
+            assert!(found.is_whole());
+        }
+    }
+    let another = Host::new(&[DOCKER[0], namespace, ("proc/4242/cgroup", "0::/system.slice/x.service\n")]);
+    assert_eq!(another.find(Some(Runtime::Docker), None, ID).unwrap().mnt_ns, None);
+}
+
+#[test]
+fn a_containerd_that_does_not_answer_is_told_of_and_left_alone() {
+    let host = Host::new(&CRI);
+    let listener =
+        std::os::unix::net::UnixListener::bind(host.path("run/containerd/containerd.sock")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let roots = Roots { host: host.0.path().to_owned(), containerd: Vec::new() };
+    let mut containers = Containers::new(roots);
+    let namespace = Some("k8s.io".to_owned());
+    let wanted = ContainerRef { runtime: Some(Runtime::Containerd), namespace, id: ID.to_owned() };
+    for _ in 0..3 {
+        let found = containers.find(&wanted).unwrap();
+        assert_eq!((found.name.as_deref(), found.missing), (Some("app"), Some(Missing::Unreadable)));
+        assert!(!found.is_whole());
+    }
+    assert!(listener.accept().is_ok());
+    assert!(listener.accept().is_err(), "it is asked once");
 }

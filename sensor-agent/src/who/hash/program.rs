@@ -90,7 +90,7 @@ impl Program {
     }
 
     /// What has a name, escaped, if it is that file.
-    fn named(name: &str, file: FileId) -> Option<Self> {
+    pub(super) fn named(name: &str, file: FileId) -> Option<Self> {
         let name = unescape(name).ok()?;
         let program = Self::at(Path::new(OsStr::from_bytes(&name)))?;
         program.is_file(file, Path::new("/proc/self")).then_some(program)
