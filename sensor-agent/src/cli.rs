@@ -18,6 +18,7 @@ mod finding_who;
 mod judge;
 mod learn;
 mod live;
+mod outlet;
 mod record;
 mod replay;
 mod signals;

@@ -18,6 +18,7 @@ pub mod recording;
 pub mod runtime;
 pub mod spool;
 pub mod state_dir;
+mod teller;
 pub mod uplink;
 pub mod who;
 pub mod wire;

@@ -11,7 +11,8 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 fn objects(stdout: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(stdout).expect("output is UTF-8");
@@ -241,3 +242,39 @@ fn make_jail(jail: &Path) {
 
 const PROCESSES: u32 = 10_000;
 const MARK: &str = "mark-";
+
+/// `watch --for 1s | sleep 1000`: the time is up although nobody reads what would be printed.
+#[test]
+fn an_output_that_nobody_reads_does_not_hold_up_the_end() {
+    if !is_permitted() {
+        return;
+    }
+    let mut child = cli_support::agent()
+        .args(["watch", "--json", "--kind", "process", "--for", "1s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the agent starts");
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    let unread = child.stdout.take();
+    let (sender, ended) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let since = Instant::now();
+    let output = loop {
+        // More than a pipe holds.
+        Command::new("/bin/true").status().expect("a process can be started");
+        match ended.try_recv() {
+            Ok(output) => break output.expect("it can be waited for"),
+            Err(_) if since.elapsed() > Duration::from_secs(120) => {
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it runs");
+                panic!("the agent does not end");
+            }
+            Err(_) => {}
+        }
+    };
+    drop(unread);
+    waiting.join().expect("it waits").expect("somebody listens");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("output is stuck: ") && stderr.contains(" records that were read"), "{stderr}");
+}

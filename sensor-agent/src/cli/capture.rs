@@ -1,20 +1,22 @@
 //! From the kernel to a consumer: one thread drains the rings, another runs the pipeline and writes. Not the pipeline.
 //! It may call `kernel`, `enrich::seed`, processes, threads and clocks.
 //!
-//! The channel between the two is bounded. When the consumer is slow the channel fills, then records stay in the
+//! The queue between the two is bounded. When the consumer is slow the queue fills, then records stay in the
 //! rings, and only when these are full does the kernel side drop one, and counts it: there is one place of loss.
 
-use super::Span;
+pub(super) use super::outlet::Batch;
+use super::outlet::{Outlet, Queue, Taken};
 use super::signals::Interrupt;
+use super::{EXIT_TROUBLE, Span};
 use crate::account::{Account, Delivered, Row};
 use crate::enrich::process_table::Scope;
 use crate::enrich::rescan::Rescanner;
-use crate::enrich::seed::{self, Rescan};
+use crate::enrich::seed;
 use crate::event::BootNs;
 use crate::kernel::{Drained, Kernel, KernelOptions, KindSet, boot_to_unix_offset_ns};
 use crate::recording::Start;
+use crate::teller::Teller;
 use anyhow::Context as _;
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use nix::time::{ClockId, clock_gettime};
 use sensor_baseline::{Workload, text};
 use std::collections::BTreeMap;
@@ -23,32 +25,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// Records as they came out of the rings, in causal order.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-    /// Everything up to this time has been handed over, with this batch and those before it.
-    pub(super) upto: BootNs,
-    /// A new scan of /proc, after records of processes were lost.
-    pub(super) rescan: Option<Rescan>,
-}
-
-impl Batch {
-    fn push(&mut self, record: &[u8]) {
-        self.bytes.extend_from_slice(record);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// Each record's bytes.
-    pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
-    }
-}
 
 /// What consumes records.
 pub(super) trait Consumer: Send {
@@ -89,6 +66,8 @@ pub(super) struct Capture {
     interrupt: Interrupt,
     is_output_diverted: bool,
     rescanner: Rescanner,
+    /// Prints to stderr: whoever reads it may be stuck, and the rings fill.
+    teller: Teller<String>,
     /// What a recording begins with; what a pipeline is seeded with.
     pub(super) start: Start,
 }
@@ -107,7 +86,8 @@ impl Capture {
             seed: seed::scan().context("cannot scan /proc")?,
         };
         let rescanner = Rescanner::start().context("cannot start the thread that scans /proc")?;
-        Ok(Self { kernel, interrupt, start, is_output_diverted: false, rescanner })
+        let teller = Teller::start(|line: String| say!("{line}")).context("cannot start a thread")?;
+        Ok(Self { kernel, interrupt, start, is_output_diverted: false, rescanner, teller })
     }
 
     /// Sends the command's standard output to stderr: stdout is for findings.
@@ -119,28 +99,28 @@ impl Capture {
     /// Runs until the command ends, the time is up, a signal comes, or the consumer has enough. Then detaches the
     /// programs and hands over everything that they have left, so that the account is exact.
     pub(super) fn run(mut self, span: &Span, consumer: &mut dyn Consumer) -> anyhow::Result<Ended> {
-        let (sender, receiver) = crossbeam_channel::bounded(BATCHES_MAX);
-        let has_ended = AtomicBool::new(false);
-        let mut outlet =
-            Outlet { sender, has_ended: &has_ended, is_stuck: false, abandoned: Delivered::default() };
+        let queue = Queue::default();
+        let mut outlet = Outlet::new(&queue);
         let result = std::thread::scope(|scope| {
-            let (receiver, has_ended, consumer) = (&receiver, &has_ended, &mut *consumer);
+            let (queue, consumer) = (&queue, &mut *consumer);
             let consuming = std::thread::Builder::new()
                 .name("pipeline".to_owned())
                 .spawn_scoped(scope, move || {
-                    let result = consume(receiver, consumer);
-                    has_ended.store(true, Ordering::Release);
-                    result
+                    let _leave = Leave(queue);
+                    consume(queue, consumer)
                 })
                 .context("cannot start the pipeline's thread")?;
             let drained = self.drain(span, &mut outlet);
-            // The consumer ends when nobody can send any more.
-            let abandoned = outlet.close();
+            let abandoned = match outlet.close() {
+                Ok(abandoned) => abandoned,
+                Err(untold) => self.give_up(drained.err(), untold),
+            };
             let consumed = consuming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             consumed.and(drained).map(|drained| (drained, abandoned))
         });
+        self.end_telling();
         let ((status, rounds_unordered), mut delivered) = result?;
-        for batch in receiver.try_iter() {
+        for batch in queue.into_rest() {
             batch.records().for_each(|record| delivered.abandon(record));
         }
         delivered.add(consumer.delivered());
@@ -148,23 +128,40 @@ impl Capture {
         Ok(Ended { status, account, rounds_unordered })
     }
 
+    /// Ends the process: the thread that prints cannot be told to end. `untold` records were read and are not printed.
+    fn give_up(&mut self, error: Option<anyhow::Error>, untold: usize) -> ! {
+        if let Some(error) = error {
+            self.teller.tell(format!("sensor-agent: {error:#}"));
+        }
+        self.teller
+            .tell(format!("sensor-agent: output is stuck: {untold} records that were read are not printed"));
+        self.end_telling();
+        std::process::exit(i32::from(EXIT_TROUBLE));
+    }
+
+    /// Waits until what is to be told was told, a moment at most.
+    fn end_telling(&mut self) {
+        let dropped = self.teller.dropped();
+        if self.teller.end() && dropped > 0 {
+            say!("sensor-agent: {dropped} lines about losses could not be printed");
+        }
+    }
+
     fn drain(&mut self, span: &Span, outlet: &mut Outlet<'_>) -> anyhow::Result<(Option<ExitStatus>, u64)> {
-        let mut command = spawn(&span.command, self.is_output_diverted)?;
-        let deadline = span.duration.map(|duration| Instant::now() + duration);
+        let mut until = Until {
+            deadline: span.duration.map(|duration| Instant::now() + duration),
+            interrupt: self.interrupt.clone(),
+            command: spawn(&span.command, self.is_output_diverted)?,
+        };
         let mut losses = LossReport::default();
         let mut ending = None;
         loop {
-            let (drained, latest) = self.hand_over(DRAIN_INTERVAL, outlet)?;
+            let (drained, latest) = self.hand_over(DRAIN_INTERVAL, outlet, &mut until)?;
             if losses.is_due() {
-                losses.report(&self.kernel)?;
+                losses.report(&self.kernel, &mut self.teller)?;
                 self.rescanner.note_lost(self.kernel.counters()?.process_records_lost());
             }
-            if let Some(command) = &mut command {
-                command.poll()?;
-            }
-            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline)
-                || self.interrupt.is_set()
-                || command.as_ref().is_some_and(|command| command.status.is_some());
+            let is_over = until.is_over()?;
             match ending {
                 _ if outlet.is_stopped() => break,
                 None if is_over => ending = Some(boot_now().0),
@@ -173,17 +170,17 @@ impl Capture {
                 _ => {}
             }
         }
-        let rounds_unordered = self.settle(outlet)?;
-        losses.report_now(&self.kernel)?;
-        Ok((command.and_then(Command::finish), rounds_unordered))
+        let rounds_unordered = self.settle(outlet, &mut until)?;
+        losses.report_now(&self.kernel, &mut self.teller)?;
+        Ok((until.command.and_then(|command| command.finish(&mut self.teller)), rounds_unordered))
     }
 
     /// Detaches the programs, and hands over what they have left in the rings. Returns the rounds without order.
-    fn settle(&mut self, outlet: &mut Outlet<'_>) -> anyhow::Result<u64> {
+    fn settle(&mut self, outlet: &mut Outlet<'_>, until: &mut Until) -> anyhow::Result<u64> {
         self.kernel.detach();
         let since = Instant::now();
         loop {
-            let (drained, _) = self.hand_over(SETTLE_INTERVAL, outlet)?;
+            let (drained, _) = self.hand_over(SETTLE_INTERVAL, outlet, until)?;
             // A program that ran when it was detached still counts to its end.
             let is_settled = drained.is_empty && self.kernel.counters()?.is_settled();
             if is_settled || since.elapsed() > SETTLE_MAX {
@@ -193,7 +190,12 @@ impl Capture {
     }
 
     /// Reads the rings once and passes on what they had, with the time of the latest record.
-    fn hand_over(&mut self, wait: Duration, outlet: &mut Outlet<'_>) -> anyhow::Result<(Drained, u64)> {
+    fn hand_over(
+        &mut self,
+        wait: Duration,
+        outlet: &mut Outlet<'_>,
+        until: &mut Until,
+    ) -> anyhow::Result<(Drained, u64)> {
         let upto = boot_now();
         let mut batch = Batch::default();
         let mut latest = 0;
@@ -203,8 +205,35 @@ impl Capture {
         })?;
         batch.rescan = self.rescanner.take();
         batch.upto = if drained.is_empty { upto } else { BootNs(latest) };
-        outlet.send(batch, &self.interrupt);
+        outlet.send(batch, &mut || until.is_over())?;
         Ok((drained, latest))
+    }
+}
+
+/// Says that the consumer takes no more, also when it panics.
+struct Leave<'a>(&'a Queue);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// What ends a capture.
+struct Until {
+    deadline: Option<Instant>,
+    interrupt: Interrupt,
+    command: Option<Command>,
+}
+
+impl Until {
+    fn is_over(&mut self) -> anyhow::Result<bool> {
+        if let Some(command) = &mut self.command {
+            command.poll()?;
+        }
+        let has_command_ended = self.command.as_ref().is_some_and(|command| command.status.is_some());
+        let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        Ok(is_late || self.interrupt.is_set() || has_command_ended)
     }
 }
 
@@ -245,56 +274,16 @@ pub(super) fn print_account_json(ended: &Ended) {
     say!("account {json}");
 }
 
-fn consume(receiver: &Receiver<Batch>, consumer: &mut dyn Consumer) -> anyhow::Result<()> {
+fn consume(queue: &Queue, consumer: &mut dyn Consumer) -> anyhow::Result<()> {
     loop {
-        let is_wanted = match receiver.recv_timeout(IDLE_INTERVAL) {
-            Ok(batch) => consumer.take(&batch)? && (!receiver.is_empty() || consumer.idle()?),
-            Err(RecvTimeoutError::Timeout) => consumer.idle()?,
-            Err(RecvTimeoutError::Disconnected) => return consumer.end(),
+        let is_wanted = match queue.take(IDLE_INTERVAL) {
+            Taken::Batch(batch) => consumer.take(&batch)? && (!queue.is_empty() || consumer.idle()?),
+            Taken::Nothing => consumer.idle()?,
+            Taken::Closed => return consumer.end(),
         };
         if !is_wanted {
             return Ok(());
         }
-    }
-}
-
-/// The way to the consumer, and what could not go it.
-struct Outlet<'a> {
-    sender: Sender<Batch>,
-    /// The consumer takes no more.
-    has_ended: &'a AtomicBool,
-    /// The consumer took nothing while we should end.
-    is_stuck: bool,
-    abandoned: Delivered,
-}
-
-impl Outlet<'_> {
-    /// Hands a batch over, waiting for room; counts its records when the consumer is gone, or stuck while we should
-    /// end.
-    fn send(&mut self, mut batch: Batch, interrupt: &Interrupt) {
-        let mut interrupted_since = None;
-        while !self.is_stopped() {
-            match self.sender.send_timeout(batch, IDLE_INTERVAL) {
-                Ok(()) => return,
-                Err(SendTimeoutError::Disconnected(unsent) | SendTimeoutError::Timeout(unsent)) => {
-                    batch = unsent;
-                }
-            }
-            if interrupt.is_set() && interrupted_since.get_or_insert_with(Instant::now).elapsed() > STUCK_MAX
-            {
-                say!("sensor-agent: output is stuck: records that were read are not printed");
-                self.is_stuck = true;
-            }
-        }
-        batch.records().for_each(|record| self.abandoned.abandon(record));
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.is_stuck || self.has_ended.load(Ordering::Acquire)
-    }
-
-    fn close(self) -> Delivered {
-        self.abandoned
     }
 }
 
@@ -313,12 +302,12 @@ impl Command {
     }
 
     /// Ends it when it still runs: the capture was cut short.
-    fn finish(self) -> Option<ExitStatus> {
+    fn finish(self, teller: &mut Teller<String>) -> Option<ExitStatus> {
         if self.status.is_none() {
             let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
             // Fails only when it has just ended, which is what is wanted.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            say!("sensor-agent: the command had not ended and was told to (SIGTERM)");
+            teller.tell("sensor-agent: the command had not ended and was told to (SIGTERM)".to_owned());
         }
         self.status
     }
@@ -350,17 +339,17 @@ impl LossReport {
         self.last.is_none_or(|last| last.elapsed() >= LOSS_INTERVAL)
     }
 
-    fn report(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+    fn report(&mut self, kernel: &Kernel, teller: &mut Teller<String>) -> anyhow::Result<()> {
         self.last = Some(Instant::now());
-        self.report_now(kernel)
+        self.report_now(kernel, teller)
     }
 
-    fn report_now(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+    fn report_now(&mut self, kernel: &Kernel, teller: &mut Teller<String>) -> anyhow::Result<()> {
         for (kind, reason, count) in kernel.counters()?.losses() {
             let reported = self.reported.entry((kind.name(), reason.name())).or_default();
             if count > *reported {
                 *reported = count;
-                say!("lost kind={} reason={} count={count}", kind.name(), reason.name());
+                teller.tell(format!("lost kind={} reason={} count={count}", kind.name(), reason.name()));
             }
         }
         Ok(())
@@ -388,12 +377,8 @@ const TIME_AT: usize = std::mem::offset_of!(sensor_event::Header, time_ns);
 /// Longest time a record stays in a ring unread.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(25);
 const DRAIN_RECORDS_MAX: usize = 2_048;
-/// Batches between the two threads: with full ones some 60 MB of ordinary records.
-const BATCHES_MAX: usize = 64;
-const IDLE_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const IDLE_INTERVAL: Duration = Duration::from_millis(100);
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for the end of a program that ran when it was detached.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
 const SETTLE_MAX: Duration = Duration::from_secs(5);
-/// How long a stuck consumer may hold up the end.
-const STUCK_MAX: Duration = Duration::from_secs(5);
