@@ -5,7 +5,7 @@
 //! ```text
 //! hook fires ──→ seen
 //!                 ├─ verdict known ────────────────→ cached
-//!                 ├─ lost in the kernel ───────────→ lost[ring_full | oversize | nested | fault | map_full]
+//!                 ├─ lost in the kernel ───────────→ lost[ring_full | oversize | nested | fault | map_full | missed]
 //!                 └─ submitted → ring → agent ─┬───→ delivered (decoded and handed on)
 //!                                              ├───→ lost[undecodable]
 //!                                              └───→ lost[abandoned] (taken out after its reader had ended)
@@ -58,6 +58,11 @@ impl Delivered {
     /// Counts a record that nobody was left to take.
     pub fn abandon(&mut self, bytes: &[u8]) {
         self.abandoned[row(kind_of(bytes))] += 1;
+    }
+
+    /// Counts what no reader took out of the rings: records of a kind that were seen and have not become anything.
+    pub const fn abandon_unread(&mut self, kind: Kind, count: u64) {
+        self.abandoned[row(kind)] += count;
     }
 
     /// Adds what another reader of the same rings counted.
@@ -187,6 +192,13 @@ impl Account {
         self.0.iter().flat_map(|row| row.lost.iter().map(|(reason, count)| (row.kind, *reason, *count)))
     }
 
+    /// What is in flight, by kind: when nobody reads any more it never becomes anything.
+    pub fn left_behind(&self) -> impl Iterator<Item = (Kind, u64)> {
+        self.0
+            .iter()
+            .filter_map(|row| Some((row.kind, u64::try_from(row.in_flight).ok().filter(|left| *left > 0)?)))
+    }
+
     /// Whether `seen = delivered + cached + lost` for each kind: for an account that was drawn up after the programs
     /// were detached and the rings were emptied.
     ///
@@ -236,7 +248,8 @@ fn kind_of(bytes: &[u8]) -> Kind {
 pub const UNKNOWN_KIND: Kind = Kind(0);
 /// The agent could not decode the record.
 pub const UNDECODABLE: &str = "undecodable";
-/// The record was taken out of its ring when nobody was left to take it: the output was closed, or stuck at the end.
+/// The record was taken out of its ring when nobody was left to take it: the output was closed, or stuck at the end; or
+/// it was left there, because the agent's time to end was over.
 pub const ABANDONED: &str = "abandoned";
 
 #[cfg(test)]
@@ -301,6 +314,23 @@ mod tests {
                 "listen: seen 1 is not delivered 2 + cached 0 + lost 0: -1 unaccounted for",
             ]
         );
+    }
+
+    #[test]
+    fn what_was_left_in_the_rings_is_lost() {
+        let kernel = Counters::from_counts(&[
+            (Kind::EXIT, Counter::Seen, 3),
+            (Kind::LISTEN, Counter::Seen, 1),
+            (Kind::FORK, Counter::Seen, 1),
+        ]);
+        let who = Who::new(20, 10);
+        let mut delivered = taken(&[who.exit(0), who.listen(1), who.listen(2), who.fork(Who::new(21, 20))]);
+        let left = Account::of(&kernel, &delivered).left_behind().collect::<Vec<_>>();
+        assert_eq!(left, [(Kind::EXIT, 2)], "what was counted twice is not");
+        left.into_iter().for_each(|(kind, count)| delivered.abandon_unread(kind, count));
+        let account = Account::of(&kernel, &delivered);
+        assert_eq!(account.losses().collect::<Vec<_>>(), [(Kind::EXIT, ABANDONED, 2)]);
+        assert_eq!(account.check().unwrap_err().len(), 1, "only listen");
     }
 
     #[test]

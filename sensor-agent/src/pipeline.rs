@@ -154,6 +154,11 @@ impl Pipeline {
         }
     }
 
+    /// Counts records that nobody will hand in any more.
+    pub const fn abandon_unread(&mut self, kind: sensor_event::Kind, count: u64) {
+        self.delivered.abandon_unread(kind, count);
+    }
+
     /// Time passes: passes on connects that wait too long, forgets ended processes.
     pub fn tick(&mut self, now: BootNs, out: &mut Output) {
         self.advance(now, out);

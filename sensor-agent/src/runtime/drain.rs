@@ -1,5 +1,6 @@
 //! The drain thread: records from the kernel through the pipeline to the spool's and the learner's queues. It does no
-//! I/O: what it hands over goes through bounded queues that count what does not fit.
+//! I/O: what it hands over goes through bounded queues that count what does not fit, and a log that hangs is another
+//! thread's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use sensor_baseline::Verdict;
 use super::accounting::{self, Losses};
 use super::baseline_keeper::Handover;
 use super::vitals::{DrainReport, DrainReports};
-use crate::account::Account;
+use crate::account::{Account, Imbalance};
 use crate::enrich::rescan::Rescanner;
 use crate::event::BootNs;
 use crate::finding::Finding;
@@ -20,6 +21,7 @@ use crate::kernel::{HookState, Kernel, KernelError, boot_to_unix_offset_ns};
 use crate::learned_store::LearnedSender;
 use crate::pipeline::{Output, Pipeline};
 use crate::spool::SpoolSender;
+use crate::teller::Teller;
 use crate::who::Stage;
 use crate::wire;
 
@@ -41,22 +43,55 @@ pub(super) struct Drain {
     pub(super) reports: DrainReports,
     /// Scans the host again when process records were lost.
     pub(super) rescanner: Rescanner,
+    /// Writes the log.
+    pub(super) teller: Teller<Line>,
     /// The host name in findings.
     pub(super) hostname: String,
     /// Set when the agent is to end.
     pub(super) is_ending: Arc<AtomicBool>,
 }
 
+/// A line of the log.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// Something was lost.
+    Lost { kind: String, reason: String, count: u64 },
+    /// The last account, as JSON.
+    Account(String),
+    /// What of it does not add up.
+    Imbalance(Imbalance),
+}
+
+impl Line {
+    /// Writes it to the log, which may take long.
+    pub(super) fn log(self) {
+        match self {
+            Self::Lost { kind, reason, count } => tracing::warn!(kind, reason, count, "lost"),
+            Self::Account(json) => tracing::info!("account {json}"),
+            Self::Imbalance(imbalance) => tracing::error!("the account of {imbalance}"),
+        }
+    }
+}
+
 impl Drain {
-    /// Runs until the agent is to end; then detaches the programs and goes on until the rings are empty, at most
-    /// [`ENDING_ROUNDS_MAX`] rounds.
+    /// Runs until the agent is to end; then detaches the programs and goes on until the rings are empty, for
+    /// [`ENDING_MAX`] at most. What is left in them then is lost, and a gap says so.
     ///
     /// # Errors
-    /// When the rings cannot be read any more.
+    /// When the rings cannot be read any more. Everything that came before has been passed on.
     pub(super) fn run(mut self) -> Result<(), KernelError> {
-        let mut output = Output::default();
         let mut accounting = Accounting::default();
-        let mut ending_rounds = 0;
+        let drained = self.drain(&mut accounting);
+        self.pass_on_rest();
+        let accounted = self.end_account(&mut accounting);
+        // A log that hangs is not waited for.
+        let _was_told = self.teller.end();
+        drained.and(accounted)
+    }
+
+    fn drain(&mut self, accounting: &mut Accounting) -> Result<(), KernelError> {
+        let mut output = Output::default();
+        let mut ending_since = None;
         loop {
             let is_ending = self.is_ending.load(Ordering::Relaxed);
             if is_ending {
@@ -80,15 +115,15 @@ impl Drain {
             }
             self.hand_over(&mut output);
             self.pass_on(upto);
-            if accounting.is_due() || is_ending {
+            accounting.rounds_unordered = drained.order_given_up_count;
+            if accounting.is_due() {
                 self.pipeline.set_boot_to_unix_offset_ns(boot_to_unix_offset_ns());
-                self.account(&mut accounting, drained.order_given_up_count)?;
+                self.account(accounting)?;
             }
-            ending_rounds += u32::from(is_ending);
             let is_done = drained.is_empty && is_ending && self.kernel.counters()?.is_settled();
-            if is_done || ending_rounds >= ENDING_ROUNDS_MAX {
-                self.pass_on_rest();
-                return self.log_final_account();
+            let is_late = is_ending && ending_since.get_or_insert_with(Instant::now).elapsed() >= ENDING_MAX;
+            if is_done || is_late {
+                return Ok(());
             }
         }
     }
@@ -120,19 +155,21 @@ impl Drain {
     }
 
     /// Publishes the counters and declares what was lost since the last time.
-    fn account(&mut self, accounting: &mut Accounting, rounds_unordered: u64) -> Result<(), KernelError> {
+    fn account(&mut self, accounting: &mut Accounting) -> Result<(), KernelError> {
         let kernel = self.kernel.counters()?;
         self.rescanner.note_lost(kernel.process_records_lost());
         let account = Account::of(&kernel, self.pipeline.delivered());
         let pipeline = self.pipeline.counters();
         let evicted = pipeline.get("processes_evicted").copied().unwrap_or(0);
         for gap in accounting.losses.gaps(&account, evicted, unix_ns()) {
-            tracing::warn!(kind = gap.kind, reason = gap.reason, count = gap.count, "lost");
+            let (kind, reason) = (gap.kind.clone(), gap.reason.clone());
+            self.teller.tell(Line::Lost { kind, reason, count: gap.count });
             self.spool.report_loss(gap);
         }
         let mut report =
             DrainReport { counters: accounting::counters(&account, &kernel), degraded: Vec::new() };
-        report.counters.insert("rounds_unordered".to_owned(), rounds_unordered);
+        report.counters.insert("rounds_unordered".to_owned(), accounting.rounds_unordered);
+        report.counters.insert("log_lines_dropped".to_owned(), self.teller.dropped());
         let counted = pipeline.into_iter().chain(self.stage.counters());
         report.counters.extend(counted.map(|(name, value)| (name.to_owned(), value)));
         report.degraded.extend(self.kernel.hooks().iter().filter_map(|hook| match &hook.state {
@@ -144,13 +181,19 @@ impl Drain {
         Ok(())
     }
 
-    /// With the programs detached and the rings empty, everything that was seen is delivered, cached or lost.
-    fn log_final_account(&self) -> Result<(), KernelError> {
+    /// With the programs detached and nobody who reads, everything that was seen is delivered, cached or lost.
+    fn end_account(&mut self, accounting: &mut Accounting) -> Result<(), KernelError> {
+        self.kernel.detach();
+        let left = Account::of(&self.kernel.counters()?, self.pipeline.delivered());
+        for (kind, count) in left.left_behind() {
+            self.pipeline.abandon_unread(kind, count);
+        }
+        self.account(accounting)?;
         let account = Account::of(&self.kernel.counters()?, self.pipeline.delivered());
         let json = serde_json::to_string(&account).expect("numbers and maps with text keys are JSON");
-        tracing::info!("account {json}");
+        self.teller.tell(Line::Account(json));
         for imbalance in account.check().err().unwrap_or_default() {
-            tracing::error!("the account of {imbalance}");
+            self.teller.tell(Line::Imbalance(imbalance));
         }
         Ok(())
     }
@@ -161,6 +204,7 @@ impl Drain {
 struct Accounting {
     looked_at: Option<Instant>,
     losses: Losses,
+    rounds_unordered: u64,
 }
 
 impl Accounting {
@@ -182,7 +226,8 @@ fn unix_ns() -> u64 {
 const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
 /// Records handled before baselines and counters are looked at again.
 const DRAIN_RECORDS_MAX: usize = 4096;
-const ENDING_ROUNDS_MAX: u32 = 50;
+/// How long the rings may take to become empty when the agent ends.
+const ENDING_MAX: Duration = Duration::from_secs(5);
 /// How often the deadline is looked at while no answer comes.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
 const ACCOUNT_INTERVAL: Duration = Duration::from_secs(1);

@@ -4,6 +4,8 @@
 //! main thread    signals, and the uplink on tokio
 //! drain          kernel rings → pipeline → stage → queues    no I/O
 //! who, who-hash  lookups for the stage                       reads files, asks containerd
+//! rescan         /proc, when records of processes were lost  reads files
+//! teller         the drain thread's lines of the log         writes
 //! spool          queue → spool.db, reads and acks
 //! learned        queue → learned.db, reads
 //! ```
@@ -32,10 +34,11 @@ use crate::learned_store::LearnedStore;
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::spool::{Spool, SpoolOptions};
 use crate::state_dir::StateDir;
+use crate::teller::Teller;
 use crate::uplink::driver::{Target, Uplink, UplinkParts};
 use crate::who::{self, Lookups, Stage};
 use baseline_keeper::BaselineKeeper;
-use drain::Drain;
+use drain::{Drain, Line};
 use vitals::{DrainReports, Vitals};
 
 /// Runs the agent until it is told to end.
@@ -102,6 +105,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         baselines: handovers,
         reports,
         rescanner: Rescanner::start().context("starting the thread that scans /proc")?,
+        teller: Teller::start(Line::log).context("starting the thread that logs")?,
         hostname: config.hostname,
         is_ending: is_ending.clone(),
     };
