@@ -15,13 +15,14 @@
 //! | `kubepods` or `kubepods.slice`, then one with `podUID` | pod UID, and its quality of service |
 
 use crate::enrich::origin::Shim;
+use sensor_baseline::text::unescape;
 
 /// What a path says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// The system's unit, `nginx.service`.
+    /// The system's unit, `nginx.service`, escaped as systemd does: `my\x2dapp.service`.
     pub unit: Option<String>,
-    /// A unit of a user's own manager, `backup.service`.
+    /// A unit of a user's own manager, `backup.service`, in the same form.
     pub user_unit: Option<String>,
     /// Login session as logind numbers it, `3` or `c1`.
     pub session: Option<String>,
@@ -96,7 +97,7 @@ impl Place {
                 return place;
             }
             if is_unit(component) {
-                place.unit = Some((*component).to_owned());
+                place.unit = Some(unit_name(component));
                 return place;
             }
         }
@@ -111,7 +112,7 @@ impl Place {
             self.session = Some(session.to_owned());
         } else if second.starts_with("user@") {
             let own = below[2..].iter().find(|component| is_unit(component));
-            self.user_unit = own.map(|unit| (*unit).to_owned());
+            self.user_unit = own.map(|unit| unit_name(unit));
         }
     }
 }
@@ -120,6 +121,20 @@ impl Place {
 #[must_use]
 pub fn login_uid(slice: &str) -> Option<u32> {
     slice.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok()
+}
+
+/// The name of a unit as its manager has it, which escapes by backslashes of its own; `component` has those escaped once
+/// more. What no manager would call a unit stays as it is.
+fn unit_name(component: &str) -> String {
+    let plain = unescape(component).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    plain.filter(|name| has_unit_characters(name)).unwrap_or_else(|| component.to_owned())
+}
+
+/// Whether a name has only characters that names of units may have, `systemd.unit(5)`.
+#[must_use]
+pub fn has_unit_characters(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-' | b'_' | b'.' | b'\\' | b'@'))
 }
 
 /// Whether a component is a unit that processes run in.
@@ -249,6 +264,16 @@ mod tests {
             None,
             Some(1000),
         );
+        check(r"/system.slice/my\x5cx2dapp.service", Some(r"my\x2dapp.service"), None, None, None);
+        check(
+            r"/user.slice/user-1000.slice/user@1000.service/app.slice/app-a\x5cx2db@1.service",
+            None,
+            Some(r"app-a\x2db@1.service"),
+            None,
+            Some(1000),
+        );
+        check(r"/system.slice/a\x0ab.service", Some(r"a\x0ab.service"), None, None, None);
+        check(r"/system.slice/a\x5cx2d b.service", Some(r"a\x5cx2d b.service"), None, None, None);
         check("/user.slice/other/session-3.scope", None, None, None, None);
         check("/.service", None, None, None, None);
     }

@@ -1,5 +1,6 @@
 //! Which units a timer of systemd starts. Not when. It looks for unit files, without asking systemd.
 
+use super::place::has_unit_characters;
 use std::path::{Path, PathBuf};
 
 /// Where unit files lie.
@@ -18,23 +19,24 @@ impl Timers {
     }
 
     /// The timer of `unit`: `X.timer` of `X.service`; of an instance its own or that of its template. Only one of the
-    /// same name is found: a timer may start any unit, and that is written inside.
+    /// same name is found: a timer may start any unit, and that is written inside. Nor does it tell that the timer is
+    /// on, or started it this time.
     #[must_use]
     pub fn of(&self, unit: &str, is_user: bool) -> Option<String> {
         let stem = unit.strip_suffix(".service")?;
-        if stem.is_empty() || stem.contains(['/', '\\']) || stem.len() > UNIT_BYTES_MAX {
+        if stem.is_empty() || !has_unit_characters(stem) || stem.len() > UNIT_BYTES_MAX {
             return None;
         }
         let template = stem.split_once('@').map(|(name, _)| format!("{name}@.timer"));
         let names = std::iter::once(format!("{stem}.timer")).chain(template);
         let folders = if is_user { &self.user } else { &self.system };
-        let is_there = |name: &String| folders.iter().any(|folder| is_enabled(&folder.join(name)));
+        let is_there = |name: &String| folders.iter().any(|folder| is_installed(&folder.join(name)));
         names.into_iter().find(is_there).map(|_| format!("{stem}.timer"))
     }
 }
 
 /// Whether there is a unit file that is not masked: a link to `/dev/null`, or empty.
-fn is_enabled(path: &Path) -> bool {
+fn is_installed(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0)
 }
 
@@ -63,6 +65,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("backup.timer"), "[Timer]\n").unwrap();
         std::fs::write(folder.join("scrub@.timer"), "[Timer]\n").unwrap();
+        std::fs::write(folder.join(r"my\x2dapp.timer"), "[Timer]\n").unwrap();
         std::fs::write(folder.join("off.timer"), "").unwrap();
         std::os::unix::fs::symlink("/dev/null", folder.join("masked.timer")).unwrap();
         let timers = Timers::new(root.path());
@@ -71,6 +74,7 @@ mod tests {
         };
         check("backup.service", Some("backup.timer"));
         check("scrub@srv.service", Some("scrub@srv.timer"));
+        check(r"my\x2dapp.service", Some(r"my\x2dapp.timer"));
         check("other.service", None);
         check("backup.scope", None);
         check("off.service", None);
