@@ -134,7 +134,7 @@ struct Desk {
     names_as_of: Option<BootNs>,
     containers: Recent<ContainerRef, Arc<Container>>,
     /// Those of which more may be known soon: as far as they are known, and why not better.
-    containers_partial: Recent<ContainerRef, Result<Arc<Container>, Missing>>,
+    containers_partial: Recent<ContainerRef, (Result<Arc<Container>, Missing>, BootNs)>,
     timers: Recent<UnitRef, Option<Arc<str>>>,
     hashes: Recent<HashKey, Hash>,
     host_names: Recent<HostName, bool>,
@@ -183,7 +183,7 @@ impl Desk {
                 Answer::Container(container, found) => {
                     match found {
                         Ok(found) if found.is_whole() => self.containers.put(container.clone(), found, now),
-                        partial => self.containers_partial.put(container.clone(), partial, now),
+                        partial => self.containers_partial.put(container.clone(), (partial, now), now),
                     }
                     self.asked.remove(&Question::Container(container));
                 }
@@ -250,7 +250,13 @@ impl Desk {
             facts.who.container_missing = None;
             return true;
         }
-        if let Some(partial) = self.containers_partial.find(wanted, now) {
+        let may_have_started = |found: &Container, since: BootNs| {
+            found.missing.is_none() && now > since.after(FIRST_PROCESS_AGE_NS)
+        };
+        let partial = self.containers_partial.find(wanted, now);
+        let partial = partial
+            .filter(|(found, since)| !found.as_ref().is_ok_and(|found| may_have_started(found, *since)));
+        if let Some((partial, _)) = partial {
             facts.who.container = partial.as_ref().ok().cloned();
             let missing = partial.as_ref().map_or_else(|missing| Some(*missing), |found| found.missing);
             facts.who.container_missing = missing.map(Missing::name);
@@ -359,6 +365,8 @@ const KNOWN_MAX: usize = 8_192;
 const CONTAINER_AGE_NS: u64 = 300_000_000_000;
 /// What was not found may be made, and what was found in part may be found whole.
 const MISSING_AGE_NS: u64 = 2_000_000_000;
+/// A container whose first process is not known may be about to start.
+const FIRST_PROCESS_AGE_NS: u64 = 250_000_000;
 const TIMER_AGE_NS: u64 = 60_000_000_000;
 /// A process keeps its program; what has no hash is not asked for again so soon.
 const HASH_AGE_NS: u64 = 60_000_000_000;

@@ -292,6 +292,7 @@ fn a_container_that_is_known_in_part_says_why_and_is_asked_for_again_soon() {
     assert_eq!(ask(1, Some(Missing::Unreadable), Some(9)), (true, reason));
     assert_eq!(ask(1_000, None, None), (false, reason));
     assert_eq!(ask(2_002, None, None), (true, None), "its first process is not known");
-    assert_eq!(ask(4_003, None, Some(9)), (true, None));
+    assert_eq!(ask(2_252, None, None), (false, None));
+    assert_eq!(ask(2_253, None, Some(9)), (true, None), "which may have started since");
     assert_eq!(ask(9_000, None, None), (false, None), "all is known");
 }

@@ -11,6 +11,7 @@ use containerd::Containerd;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// What `watch --json` prints while `act` runs.
 fn watched(arguments: &[&str], act: impl FnOnce()) -> Vec<Value> {
@@ -51,12 +52,21 @@ fn a_container_shows_its_image_its_name_and_both_names_of_its_files() {
     containerd.ctr(&["image", "import", "--snapshotter", "native", archive.to_str().expect("UTF-8")]);
     let id = format!("web-{}", std::process::id());
     let state = containerd.state();
+    let rootfs = state.join("io.containerd.runtime.v2.task/default").join(&id).join("rootfs");
     let objects = watched(&["--containerd", state.to_str().expect("UTF-8")], || {
-        let script = "/bin/busybox touch /made; /bin/busybox echo the-container-ran";
+        // It is there until all is looked up; who its first process is, is known some time after its start.
+        let script = "for round in 1 2 3 4 5 6 7 8; do /bin/busybox touch /made; /bin/busybox sleep 0.1; done; \
+                      /bin/busybox echo the-container-ran; /bin/busybox touch /ready; /bin/busybox sleep 60";
         let program = ["/bin/busybox", "sh", "-c", script];
-        let run = ["run", "--rm", "--snapshotter", "native", IMAGE, &id];
+        let run = ["run", "--detach", "--null-io", "--snapshotter", "native", IMAGE, &id];
         containerd.ctr(&run.iter().chain(&program).copied().collect::<Vec<_>>());
+        let deadline = Instant::now() + READY_MAX;
+        while !rootfs.join("ready").exists() {
+            assert!(Instant::now() < deadline, "the container does not run");
+            std::thread::yield_now();
+        }
     });
+    containerd.ctr(&["task", "rm", "--force", &id]);
 
     let exec = exec_of(&objects, "the-container-ran");
     let container = &exec["process"]["container"];
@@ -69,11 +79,10 @@ fn a_container_shows_its_image_its_name_and_both_names_of_its_files() {
     let shim = exec["unmapped"]["origin"]["exe"].as_str().expect("the shim has a name");
     assert!(shim.ends_with("/containerd-shim-runc-v2"), "{exec}");
     assert_eq!(exec["process"]["user"]["name"], "root", "{exec}");
-    let rootfs = state.join("io.containerd.runtime.v2.task/default").join(&id).join("rootfs");
     let on_host = |path: &str| format!("{}{path}", rootfs.display());
     assert_eq!(exec["process"]["file"]["path"], "/bin/busybox", "{exec}");
     assert_eq!(exec["unmapped"]["exe_on_host"], on_host("/bin/busybox"), "{exec}");
-    let made = objects.iter().find(|object| object["file"]["path"] == "/made").expect("the file is seen");
+    let made = objects.iter().rfind(|object| object["file"]["path"] == "/made").expect("the file is seen");
     assert_eq!(made["unmapped"]["path_on_host"], on_host("/made"), "{made}");
     let process = &made["actor"]["process"];
     assert_eq!(process["container"]["uid"], *id, "{made}");
@@ -196,4 +205,6 @@ fn static_busybox() -> Vec<u8> {
     found.expect("busybox is installed")
 }
 
+/// Longest wait for the container's work.
+const READY_MAX: Duration = Duration::from_secs(60);
 const IMAGE: &str = "sensor.test/busybox:1";
