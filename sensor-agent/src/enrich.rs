@@ -1,11 +1,10 @@
 //! What the agent remembers so that an event can say who did it: processes, control groups, recently made files.
-//! Not judgement. It may call `event` and the baseline crate's types; only `seed` and `rescan` do I/O.
+//! Not judgement. It may call `event` and the baseline crate's types; only `seed` does I/O.
 
 pub mod fresh_files;
 pub mod origin;
 pub mod process_table;
 pub mod recent;
-pub mod rescan;
 pub mod seed;
 pub mod subject;
 pub mod workload;

@@ -15,6 +15,7 @@ pub mod learned_store;
 pub mod ocsf;
 pub mod pipeline;
 pub mod recording;
+pub mod rescan;
 pub mod runtime;
 pub mod spool;
 pub mod state_dir;

@@ -10,11 +10,11 @@ use super::signals::Interrupt;
 use super::{EXIT_TROUBLE, Span};
 use crate::account::{Account, Delivered, Row};
 use crate::enrich::process_table::Scope;
-use crate::enrich::rescan::Rescanner;
 use crate::enrich::seed;
 use crate::event::BootNs;
 use crate::kernel::{Drained, Kernel, KernelOptions, KindSet, boot_to_unix_offset_ns};
 use crate::recording::Start;
+use crate::rescan::Rescanner;
 use crate::teller::Teller;
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
@@ -172,6 +172,9 @@ impl Capture {
         }
         let rounds_unordered = self.settle(outlet, &mut until)?;
         losses.report_now(&self.kernel, &mut self.teller)?;
+        if let Some(trouble) = self.rescanner.degraded() {
+            self.teller.tell(format!("sensor-agent: {trouble}"));
+        }
         Ok((until.command.and_then(|command| command.finish(&mut self.teller)), rounds_unordered))
     }
 

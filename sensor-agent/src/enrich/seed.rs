@@ -5,7 +5,7 @@ use nix::time::{ClockId, clock_gettime};
 use procfs::process::{Process as ProcProcess, Stat, StatFlags, all_processes};
 use sensor_baseline::text::escape;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -106,6 +106,9 @@ pub struct Rescan {
     pub present: HashSet<u32>,
 }
 
+/// Control groups by path.
+type CgroupIds<'a> = HashMap<&'a str, u64>;
+
 /// Scans the host again.
 ///
 /// # Errors
@@ -127,9 +130,10 @@ pub fn scan() -> Result<Seed, procfs::ProcError> {
     let taken_ns =
         clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64);
     let cgroups = cgroup_mount().map(|mount| scan_cgroups(&mount)).unwrap_or_default();
+    let known: CgroupIds<'_> = cgroups.iter().map(|cgroup| (cgroup.path.as_str(), cgroup.id)).collect();
     let processes = all_processes()?
         .filter_map(Result::ok)
-        .filter_map(|process| read_process(&process, &cgroups).ok())
+        .filter_map(|process| read_process(&process, &known).ok())
         .collect();
     Ok(Seed { processes, cgroups, taken_ns })
 }
@@ -143,7 +147,7 @@ pub fn own_identity() -> Result<Identity, procfs::ProcError> {
     Ok(Identity { pid: std::process::id(), start_time_ns: stat.starttime.saturating_mul(TICK_NS) })
 }
 
-fn read_process(process: &ProcProcess, cgroups: &[SeedCgroup]) -> Result<SeedProcess, procfs::ProcError> {
+fn read_process(process: &ProcProcess, cgroups: &CgroupIds<'_>) -> Result<SeedProcess, procfs::ProcError> {
     let stat = process.stat()?;
     let status = process.status()?;
     let cgroup = process
@@ -174,7 +178,7 @@ fn read_process(process: &ProcProcess, cgroups: &[SeedCgroup]) -> Result<SeedPro
         dev: exe.as_ref().map_or(0, |exe| kernel_dev(exe.dev())),
         inode: exe.as_ref().map_or(0, std::os::unix::fs::MetadataExt::ino),
         comm: escape(stat.comm.as_bytes()),
-        cgroup_id: cgroups.iter().find(|known| known.path == cgroup).map_or(0, |known| known.id),
+        cgroup_id: cgroups.get(cgroup.as_str()).copied().unwrap_or(0),
         cgroup,
         is_kernel_thread,
         is_zombie: stat.state == 'Z' && stat.num_threads <= 1,
@@ -213,9 +217,9 @@ fn link_text(files: &Path, link: &str) -> String {
 }
 
 /// A control group that was removed with an ended process in it carries the kernel's mark behind its name.
-fn cgroup_text(path: &[u8], cgroups: &[SeedCgroup]) -> String {
+fn cgroup_text(path: &[u8], cgroups: &CgroupIds<'_>) -> String {
     let text = escape(path);
-    if cgroups.iter().any(|known| known.path == text) {
+    if cgroups.contains_key(text.as_str()) {
         return text;
     }
     path.strip_suffix(DELETED).map_or(text, escape)
@@ -346,7 +350,7 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        let known = [SeedCgroup { id: 1, path: "/b (deleted)".to_owned() }];
+        let known = HashMap::from([("/b (deleted)", 1)]);
         assert_eq!(cgroup_text(b"/a (deleted)", &known), "/a");
         assert_eq!(cgroup_text(b"/b (deleted)", &known), "/b (deleted)");
     }

@@ -37,6 +37,22 @@ pub struct FileId {
     pub inode: u64,
 }
 
+impl FileId {
+    /// Whether both may be the same file, where one device may be the file system's and the other what `stat` shows.
+    /// The two differ for file systems without a block device of their own: btrfs shows its subvolume's
+    /// (`btrfs_getattr`), overlayfs its layer's (`ovl_map_dev_ino`). There only the inode number says something.
+    #[must_use]
+    pub const fn may_be(self, other: Self) -> bool {
+        let is_comparable = self.has_block_device() && other.has_block_device();
+        self.inode == other.inode && (self.dev == other.dev || !is_comparable)
+    }
+
+    /// Anonymous devices, `get_anon_bdev` of fs/super.c, have major number 0.
+    const fn has_block_device(self) -> bool {
+        self.dev >> MINOR_BITS != 0
+    }
+}
+
 impl Image {
     /// What an exec record put in memory.
     #[must_use]
@@ -144,6 +160,8 @@ impl Lineage {
     }
 }
 
+/// `MINORBITS` of include/linux/kdev_t.h.
+const MINOR_BITS: u32 = 20;
 /// Text that stands for the kernel as a program.
 pub const KERNEL: &str = "[kernel]";
 

@@ -14,12 +14,12 @@ use super::accounting::{self, Losses};
 use super::baseline_keeper::Handover;
 use super::vitals::{DrainReport, DrainReports};
 use crate::account::{Account, Imbalance};
-use crate::enrich::rescan::Rescanner;
 use crate::event::BootNs;
 use crate::finding::Finding;
 use crate::kernel::{HookState, Kernel, KernelError, boot_to_unix_offset_ns};
 use crate::learned_store::LearnedSender;
 use crate::pipeline::{Output, Pipeline};
+use crate::rescan::Rescanner;
 use crate::spool::SpoolSender;
 use crate::teller::Teller;
 use crate::who::Stage;
@@ -170,12 +170,13 @@ impl Drain {
             DrainReport { counters: accounting::counters(&account, &kernel), degraded: Vec::new() };
         report.counters.insert("rounds_unordered".to_owned(), accounting.rounds_unordered);
         report.counters.insert("log_lines_dropped".to_owned(), self.teller.dropped());
-        let counted = pipeline.into_iter().chain(self.stage.counters());
+        let counted = pipeline.into_iter().chain(self.stage.counters()).chain(self.rescanner.troubles());
         report.counters.extend(counted.map(|(name, value)| (name.to_owned(), value)));
         report.degraded.extend(self.kernel.hooks().iter().filter_map(|hook| match &hook.state {
             HookState::Attached => None,
             HookState::Failed(reason) => Some(format!("{}: {}: {reason}", hook.event, hook.hook)),
         }));
+        report.degraded.extend(self.rescanner.degraded());
         self.reports.publish(report);
         accounting.looked_at = Some(Instant::now());
         Ok(())

@@ -26,12 +26,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Collector, Config};
-use crate::enrich::rescan::Rescanner;
 use crate::enrich::seed;
 use crate::identity::Identity;
 use crate::kernel::{Kernel, KernelOptions, boot_to_unix_offset_ns};
 use crate::learned_store::LearnedStore;
 use crate::pipeline::{Pipeline, PipelineConfig};
+use crate::rescan::Rescanner;
 use crate::spool::{Spool, SpoolOptions};
 use crate::state_dir::StateDir;
 use crate::teller::Teller;

@@ -104,7 +104,7 @@ impl ProcessTable {
         process.privileges = Privileges::of_exec(exec);
         let image = if exec.inode == 0 { Image::kernel() } else { Image::of_exec(exec) };
         let is_same = process.image.exe == image.exe
-            || (process.image.file.is_some() && process.image.file == image.file);
+            || process.image.file.zip(image.file).is_some_and(|(shown, file)| shown.may_be(file));
         if is_same {
             return process;
         }

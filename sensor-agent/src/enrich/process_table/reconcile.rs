@@ -145,7 +145,7 @@ fn has_other_program(process: &Process, seed: &SeedProcess) -> bool {
         return seed.inode != 0;
     }
     let Some(file) = process.image.file else { return false };
-    seed.inode != 0 && file != FileId { dev: seed.dev, inode: seed.inode }
+    seed.inode != 0 && !file.may_be(FileId { dev: seed.dev, inode: seed.inode })
 }
 
 /// The identities of a table by pid: a scan has their start times rounded.
@@ -239,6 +239,21 @@ mod tests {
         expect(&table, &[(1, 10), (3, 13), (4, 14)], 1, 1, 1);
         let added = table.alive().find(|process| process.identity.pid == 4).expect("it was added");
         assert_eq!(table.parent(added).map(|parent| parent.identity.pid), Some(3));
+    }
+
+    #[test]
+    fn another_device_of_the_same_inode_is_another_program_where_devices_compare() {
+        let check = |known: u32, shown: u32, execs: u64| {
+            let on = |dev| SeedProcess { dev, ..seed(1, 0, 10) };
+            let mut table = table(vec![on(known)]);
+            table.reconcile(rescan(vec![on(shown)], SCAN_NS));
+            expect(&table, &[(1, 10)], 0, execs, 0);
+        };
+        let (disk, other_disk) = (8 << 20 | 1, 8 << 20 | 2);
+        check(disk, other_disk, 1);
+        // The file system's own device, and what `stat` shows of a subvolume or a layer.
+        check(45, 46, 0);
+        check(45, disk, 0);
     }
 
     #[test]
