@@ -6,13 +6,13 @@
 //! after two reads unless the socket is UDP's. It never refuses one.
 
 use crate::draft::{BODY, Draft};
-use crate::emit::{emit, is_agent_task, leave_out, lose};
+use crate::emit::{is_agent_task, is_emitted, leave_out, lose};
 use crate::globals::{
     SKB_HEAD, SKB_NETWORK_HEADER, SKB_PROTOCOL, SKB_SK, SKB_TRANSPORT_HEADER, SOCK_FAMILY, SOCK_PROTOCOL,
 };
 use crate::maps::{SENT, SentTo};
 use crate::read::{Address, read};
-use crate::sockets;
+use crate::sockets::{self, MAPPED};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::cgroup_skb;
@@ -34,9 +34,6 @@ const IPV4_SOURCE: u64 = 12;
 const IPV4_DESTINATION: u64 = 16;
 const IPV6_SOURCE: u64 = 8;
 const IPV6_DESTINATION: u64 = 24;
-
-/// The second word of an IPv4 address mapped into IPv6.
-const MAPPED: u32 = 0xffff_u32.to_be();
 
 /// A datagram's addresses, in network byte order.
 #[derive(Clone, Copy)]
@@ -80,9 +77,11 @@ fn send(datagram: &Datagram, cookie: u64) {
     if unsafe { SENT.get(peer) }.is_some() {
         return leave_out(Kind::SEND);
     }
-    emit(Kind::SEND, size_of::<SocketBody>(), |draft| fill(draft, datagram));
-    // Not remembered, it is reported once more: that is all that a full map costs.
-    SENT.insert(peer, 1, 0).unwrap_or_default();
+    // A peer whose record was lost is reported at its next datagram.
+    if is_emitted(Kind::SEND, size_of::<SocketBody>(), |draft| fill(draft, datagram)) {
+        // Not remembered, it is reported once more: that is all that a full map costs.
+        SENT.insert(peer, 1, 0).unwrap_or_default();
+    }
 }
 
 #[inline(always)]

@@ -21,6 +21,15 @@ pub fn emit(kind: Kind, body_bytes: usize, fill: impl FnOnce(Draft) -> Result<()
     emit_from(Tier::TRACEPOINT, kind, body_bytes, fill)
 }
 
+/// As [`emit`], for whom it matters whether the record went out.
+#[inline(always)]
+pub fn is_emitted(kind: Kind, body_bytes: usize, fill: impl FnOnce(Draft) -> Result<(), LossReason>) -> bool {
+    count(kind, Counter::Seen);
+    let result = build(Tier::TRACEPOINT, kind, Address::current_task(), body_bytes, fill);
+    exit_code(kind, result);
+    result.is_ok()
+}
+
 /// As [`emit`], from a hook of another tier.
 #[inline(always)]
 pub fn emit_from(

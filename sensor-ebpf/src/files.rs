@@ -215,6 +215,10 @@ fn memfd(call: &Call) {
 fn map(call: &Call) {
     let (protection, flags, fd) = if call.class == SyscallClass::OLD_MMAP {
         let Ok([_, _, protection, flags, fd, _]) = read_user::<[u32; 6]>(call.argument(Number::First)) else {
+            // Gone since the kernel read them, unless it could not either.
+            if !(-ERRNO_MAX..0).contains(&call.result) {
+                lose(Kind::EXEC_MAP, LossReason::Fault);
+            }
             return;
         };
         (protection, flags, fd)

@@ -53,7 +53,10 @@ pub fn uring_complete(ctx: BtfTracePointContext) -> i32 {
             }
             files::open_by_ring(result as u32);
         }
-        ACCEPT => {
+        ACCEPT
+            if is_left_to_tracepoints(Part::of(Kind::ACCEPT))
+                || is_left_to_tracepoints(Part::ACCEPT_UNIX) =>
+        {
             if into_slot(request, &IO_ACCEPT_SLOT) {
                 return lose(Kind::ACCEPT, LossReason::Fault);
             }

@@ -16,6 +16,7 @@ mod sockets;
 
 use crate::globals::TASK_IN_EXECVE_BIT;
 use crate::read::{Address, read};
+use crate::syscalls::errno_of;
 use aya_ebpf::{EbpfContext, Global};
 use sensor_event::Field;
 
@@ -28,7 +29,11 @@ const ERRNO_MAX: i64 = 4095;
 /// null, and drop the checks for those that are.
 #[inline(always)]
 fn argument(context: &impl EbpfContext, index: &Global<u32>) -> u64 {
-    let word = (context.as_ptr() as u64).wrapping_add(u64::from(index.load() & 0xf) * 8);
+    let index = index.load();
+    if index == Field::ABSENT {
+        return 0;
+    }
+    let word = (context.as_ptr() as u64).wrapping_add(u64::from(index & 0xf) * 8);
     read(word).unwrap_or(0)
 }
 
@@ -41,8 +46,7 @@ fn pointer(context: &impl EbpfContext, index: &Global<u32>) -> Address {
 /// What a function of type `int` or `long` returned, as 0 or a positive errno.
 #[inline(always)]
 fn errno(returned: u64) -> i32 {
-    let returned = returned as i32;
-    if returned < 0 { returned.wrapping_neg() } else { 0 }
+    errno_of(i64::from(returned as i32))
 }
 
 /// The positive errno in what a function of a pointer type returned: `IS_ERR()`.

@@ -96,7 +96,7 @@ pub fn count(kind: Kind, counter: Counter) {
 /// owns the cell. In assembly because the target's `AtomicU64` has no addition; this one fetches no result, so
 /// 5.10 has it.
 #[inline(always)]
-fn add(cell: *mut u64, value: u64) {
+pub fn add(cell: *mut u64, value: u64) {
     // SAFETY: `cell` is the address of an aligned map value, which lives as long as the program runs.
     unsafe {
         asm!("lock *(u64 *)({cell} + 0) += {value}", cell = in(reg) cell, value = in(reg) value, options(nostack));

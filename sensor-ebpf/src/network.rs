@@ -4,11 +4,12 @@
 use crate::draft::Draft;
 use crate::emit::{emit, is_agent, lose};
 use crate::globals::{SOCK_ERR, SOCK_PROTOCOL, TASK_FLAGS};
-use crate::maps::{CONNECTING, LISTENING, is_left_to_tracepoints};
+use crate::maps::{CONNECTING, LISTENING, add, is_left_to_tracepoints};
 use crate::read::Address;
 use crate::sockets::{self, Shown};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::macros::{btf_tracepoint, map};
+use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::BtfTracePointContext;
 use sensor_event::{CONNECT_PENDING, Kind, LossReason, Part, PathFlags, SocketBody};
 
@@ -27,15 +28,53 @@ const PF_KTHREAD: u32 = 0x20_0000;
 const ECONNABORTED: i32 = 103;
 const ENOENT: i32 = -2;
 
+/// By CPU: not 0 while [`sock_set_state`] runs there.
+#[map]
+static STATE_RUNNING: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// By CPU: runs of [`sock_set_state`] that its twin stood in for. The agent takes them off what the kernel says it skipped.
+#[map]
+static STATE_NESTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// [`state_changed`], unless this CPU is at it already: an answer that arrives while a task's change of state is looked at
+/// comes from a soft interrupt. The kernel then skips the program (since 6.1, `__bpf_trace_run()`), but not its twin.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let Some(running) = STATE_RUNNING.get_ptr_mut(0) else { return 0 };
+    // SAFETY: the address of an aligned map value of this CPU. Volatile, because the twin reads it in between.
+    unsafe {
+        if running.read_volatile() != 0 {
+            return 0;
+        }
+        running.write_volatile(1);
+        let result = state_changed(&ctx);
+        running.write_volatile(0);
+        result
+    }
+}
+
+/// The twin of [`sock_set_state`], for what happens while that runs.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: as in `sock_set_state`.
+    if STATE_RUNNING.get_ptr(0).is_none_or(|running| unsafe { running.read_volatile() } == 0) {
+        return 0;
+    }
+    if let Some(nested) = STATE_NESTED.get_ptr_mut(0) {
+        add(nested, 1);
+    }
+    state_changed(&ctx)
+}
+
 /// `(void *, const struct sock *sk, const int oldstate, const int newstate)`.
 ///
 /// A connect enters `SYN_SENT` in its caller's context, with address and port set (`tcp_v4_connect()` and
 /// `tcp_v6_connect()`, 5.10 to 6.18); it leaves the state in whatever context the answer arrives.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn sock_set_state(ctx: BtfTracePointContext) -> i32 {
+#[inline(always)]
+fn state_changed(ctx: &BtfTracePointContext) -> i32 {
     let sock = Address(ctx.arg::<u64>(0));
     let (old, new) = (ctx.arg::<i32>(1), ctx.arg::<i32>(2));
-    if old != TCP_SYN_SENT && new != TCP_SYN_SENT && new != TCP_LISTEN {
+    if old != TCP_SYN_SENT && !matches!(new, TCP_SYN_SENT | TCP_LISTEN | TCP_CLOSE) {
         return 0;
     }
     // A multipath socket changes state along with its TCP subflow, which is the one that is reported.
@@ -46,6 +85,7 @@ pub fn sock_set_state(ctx: BtfTracePointContext) -> i32 {
         (TCP_CLOSE, TCP_SYN_SENT) if is_left_to_tracepoints(Part::of(Kind::CONNECT)) => connect(sock),
         // Both sides may connect at once, a socket even to itself: then the peer has answered in `SYN_RECV`.
         (TCP_SYN_SENT, TCP_ESTABLISHED | TCP_SYN_RECV | TCP_CLOSE) => connect_result(sock, new),
+        (_, TCP_CLOSE) => lose_connect_result(sock),
         (_, TCP_LISTEN) if is_left_to_tracepoints(Part::of(Kind::LISTEN)) && !is_agent() => listen(sock),
         _ => 0,
     }
@@ -59,6 +99,7 @@ fn listen(sock: Address) -> i32 {
     if flags & (PF_KTHREAD | PF_IO_WORKER) != 0 {
         return emit(Kind::LISTEN, size_of::<SocketBody>(), |draft| fill(draft, sock, 0, false));
     }
+    sockets::lose_remembered_listen();
     if LISTENING.insert(bpf_get_current_pid_tgid() as u32, sock.0, 0).is_err() {
         return lose(Kind::LISTEN, LossReason::MapFull);
     }
@@ -75,6 +116,13 @@ fn connect(sock: Address) -> i32 {
         return lose(Kind::CONNECT_RESULT, LossReason::MapFull);
     }
     0
+}
+
+/// Accounts for the result of a connect that this program was not run for, if there is one: the socket ends, and its
+/// connect has none.
+#[inline(always)]
+fn lose_connect_result(sock: Address) -> i32 {
+    if CONNECTING.remove(sock.0).is_ok() { lose(Kind::CONNECT_RESULT, LossReason::Missed) } else { 0 }
 }
 
 #[inline(always)]

@@ -6,8 +6,8 @@ use crate::globals::{
     BPRM_ARGC, BPRM_FILE, BPRM_FILENAME, BPRM_INTERP, BPRM_SECUREEXEC_BIT, DENTRY_NAME, EXIT_HAS_GROUP_DEAD,
     FILE_INODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FS_PWD_DENTRY, FS_PWD_MNT, INODE_BYTES, INODE_INO,
     INODE_MODE, INODE_NLINK, INODE_SB, MM_ARG_END, MM_ARG_START, SB_DEV, SB_MAGIC, SIGNAL_FLAGS,
-    SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_TTY, TASK_EXIT_CODE, TASK_FS, TASK_MM, TASK_PID,
-    TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
+    SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_TTY, TASK_EXIT_CODE, TASK_FS, TASK_GROUP_LEADER, TASK_MM,
+    TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
 };
 use crate::header::{cgroup_id, cgroup_node, start_time};
 use crate::lsm::pending;
@@ -15,6 +15,7 @@ use crate::maps::ENDED;
 use crate::namespaces::{self, capabilities};
 use crate::path::{self, Place};
 use crate::read::{Address, has, read};
+use crate::sockets;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -210,6 +211,7 @@ fn fill_fork(draft: Draft, child: Address, pid: u32) -> Result<(), LossReason> {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     pending::lose_unfinished();
+    sockets::lose_remembered_listen();
     let task = Address::current_task();
     let is_last = if EXIT_HAS_GROUP_DEAD.load() != 0 {
         Ok(ctx.arg::<u64>(1) & 0xff != 0)
@@ -243,7 +245,8 @@ fn fill_exit(draft: Draft, task: Address) -> Result<(), LossReason> {
     let status = if is_group_exit {
         signal.field::<u32>(&SIGNAL_GROUP_EXIT_CODE)?
     } else {
-        task.field::<u32>(&TASK_EXIT_CODE)?
+        // The last thread to end need not be the leader.
+        task.follow(&TASK_GROUP_LEADER)?.field::<u32>(&TASK_EXIT_CODE)?
     };
     draft.put(BODY + offset_of!(ExitBody, wait_status), status);
     draft.put(BODY + offset_of!(ExitBody, reserved), 0u32);

@@ -52,6 +52,12 @@ const SYS_ACCEPT4: u32 = 18;
 /// `EFAULT`: the kernel could not read what the caller pointed to.
 const EFAULT: i32 = 14;
 
+/// `EINPROGRESS`: a connect goes on without its caller.
+const EINPROGRESS: i32 = 115;
+
+/// The second word of an IPv4 address mapped into IPv6.
+pub const MAPPED: u32 = 0xffff_u32.to_be();
+
 /// What of a socket a record shows.
 #[derive(Clone, Copy)]
 pub struct Shown {
@@ -169,10 +175,14 @@ pub extern "C" fn exit_socket(class: u32, regs: u64, result: u64) -> u32 {
         // The caller's word for which socket is meant: what is said of the socket is the kernel's.
         let number = call.argument(Number::First) as u32;
         let class = socketcall(number);
+        if class == SyscallClass::LISTEN && emit_remembered_listen(call.errno()) {
+            return 0;
+        }
         let Ok(arguments) = read_user::<[u32; 3]>(call.argument(Number::Second)) else {
             // Gone since the kernel read them, unless it could not either.
             if call.errno() != EFAULT
                 && let Some(kind) = kind_of(class)
+                && is_left_to_tracepoints(Part::of(kind))
             {
                 lose(kind, LossReason::Fault);
             }
@@ -240,8 +250,14 @@ fn connect(arguments: [u64; 3], errno: i32) -> u32 {
     let [fd, address, address_len] = arguments;
     match sock_of(fd) {
         Ok(sock) => connect_sock(sock, address, address_len, errno),
-        // No socket: the call failed, and there is nothing to tell of.
-        Err(_) => 0,
+        Err(reason) => {
+            // No socket: the call failed, and there is nothing to tell of; or another thread has closed the descriptor
+            // meanwhile.
+            if errno == 0 || errno == EINPROGRESS {
+                lose(Kind::CONNECT, reason);
+            }
+            0
+        }
     }
 }
 
@@ -282,15 +298,13 @@ pub extern "C" fn connect_datagram(sock: u64, address: u64, errno: u32) -> u32 {
     }
     // `struct sockaddr_in` and `sockaddr_in6`: family, port, then the address, in IPv6 behind the flow's label.
     let Ok(given) = read_user::<[u16; 2]>(address) else { return 0 };
-    let mut destination = [0u32; 4];
-    let family = Family(given[0]);
-    if family == Family::INET {
-        destination[0] = read_user(address + 4).unwrap_or_default();
-    } else if family == Family::INET6 {
-        destination = read_user(address + 8).unwrap_or_default();
-    } else {
-        return 0;
-    }
+    let is_ipv6 = sock.field::<u16>(&SOCK_FAMILY) == Ok(Family::INET6.0);
+    let destination = match Family(given[0]) {
+        Family::INET6 => read_user(address + 8).unwrap_or_default(),
+        Family::INET if is_ipv6 => [0, 0, MAPPED, read_user(address + 4).unwrap_or_default()],
+        Family::INET => [read_user(address + 4).unwrap_or_default(), 0, 0, 0],
+        _ => return 0,
+    };
     emit(Kind::CONNECT, size_of::<SocketBody>(), |draft| {
         fill(draft, sock, Shown { result: errno as i32, has_remote: false })?;
         draft.put(BODY + offset_of!(SocketBody, destination), destination);
@@ -346,6 +360,11 @@ fn append_given_unix_name(draft: Draft, address: u64, address_len: u64) {
     path::write_reference(draft, BODY + offset_of!(SocketBody, path), start, flags);
 }
 
+#[inline(always)]
+fn is_unix(sock: Address) -> bool {
+    sock.field::<u16>(&SOCK_FAMILY) == Ok(Family::UNIX.0)
+}
+
 /// `accept()` and `accept4()`: the new socket is the result. One that failed made none.
 #[inline(always)]
 fn accept(result: i64) -> u32 {
@@ -356,8 +375,7 @@ fn accept(result: i64) -> u32 {
         lose(Kind::ACCEPT, LossReason::Fault);
         return 0;
     };
-    let is_unix = sock.field::<u16>(&SOCK_FAMILY) == Ok(Family::UNIX.0);
-    let part = if is_unix { Part::ACCEPT_UNIX } else { Part::of(Kind::ACCEPT) };
+    let part = if is_unix(sock) { Part::ACCEPT_UNIX } else { Part::of(Kind::ACCEPT) };
     if is_left_to_tracepoints(part) {
         emit_own(Kind::ACCEPT.0.into(), sock.0, 0);
     }
@@ -367,16 +385,27 @@ fn accept(result: i64) -> u32 {
 /// `listen()`. TCP's is remembered when the socket's state changes, and gets port and result here.
 #[inline(always)]
 fn listen(arguments: [u64; 3], errno: i32) -> u32 {
-    if emit_remembered_listen(errno) {
+    let sock = sock_of(arguments[0]);
+    if sock.is_ok_and(is_unix) {
+        lose_remembered_listen();
+    } else if emit_remembered_listen(errno) {
         return 0;
     }
-    sock_of(arguments[0]).map_or(0, |sock| listen_unix(sock, errno))
+    match sock {
+        Ok(sock) => listen_unix(sock, errno),
+        Err(reason) => {
+            // As for a connect.
+            if errno == 0 && is_left_to_tracepoints(Part::LISTEN_UNIX) {
+                lose(Kind::LISTEN, reason);
+            }
+            0
+        }
+    }
 }
 
 #[inline(always)]
 fn listen_unix(sock: Address, errno: i32) -> u32 {
-    let is_unix = sock.field::<u16>(&SOCK_FAMILY) == Ok(Family::UNIX.0);
-    if is_unix && is_left_to_tracepoints(Part::LISTEN_UNIX) {
+    if is_unix(sock) && is_left_to_tracepoints(Part::LISTEN_UNIX) {
         emit_own(Kind::LISTEN.0.into(), sock.0, errno as u32);
     }
     0
@@ -405,6 +434,15 @@ pub extern "C" fn connect_or_listen_by_ring(file: u64, is_connect: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn socket_by_ring(fd: u32, protocol: u32) -> u32 {
     socket(i64::from(fd), [0, 0, u64::from(protocol)], 0)
+}
+
+/// Accounts for a socket that this thread made listen and whose call was never seen to return, if there is one: a ring
+/// that posts no completion.
+#[inline(always)]
+pub fn lose_remembered_listen() {
+    if LISTENING.remove(bpf_get_current_pid_tgid() as u32).is_ok() {
+        lose(Kind::LISTEN, LossReason::Fault);
+    }
 }
 
 /// Reports the TCP socket that this thread made listen, if there is one.

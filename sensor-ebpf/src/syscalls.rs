@@ -19,7 +19,8 @@ use sensor_event::{SyscallClass, SyscallFamily};
 /// `TS_COMPAT` of `arch/x86/include/asm/thread_info.h`: this call is a 32-bit one.
 const TS_COMPAT: u32 = 2;
 
-/// `__X32_SYSCALL_BIT`: the calls of interest have the same numbers in both ABIs.
+/// `__X32_SYSCALL_BIT`: the calls of interest have the same numbers in both ABIs, but for `ptrace` and `process_vm_writev`
+/// (521 and 540), of which only better hooks know the former.
 const X32_SYSCALL_BIT: u32 = 0x4000_0000;
 
 /// `AT_FDCWD`.
@@ -27,6 +28,22 @@ pub const AT_FDCWD: i32 = -100;
 
 /// Bit that marks a 32-bit call where its class travels through a subprogram's parameter.
 const COMPAT: u32 = 1 << 8;
+
+/// What the kernel tells itself about an interrupted call, of `include/linux/errno.h`: it begins again, or fails with
+/// `EINTR`, which a hook before that cannot know.
+const ERESTARTSYS: i64 = 512;
+const ERESTART_RESTARTBLOCK: i64 = 516;
+const EINTR: i32 = 4;
+
+/// 0 or a positive errno: what a function or a call returned.
+#[inline(always)]
+pub fn errno_of(returned: i64) -> i32 {
+    match returned.wrapping_neg() {
+        ..=0 => 0,
+        ERESTARTSYS..=ERESTART_RESTARTBLOCK => EINTR,
+        errno => errno as i32,
+    }
+}
 
 /// A call of interest, at its exit.
 #[derive(Clone, Copy)]
@@ -56,7 +73,7 @@ impl Call {
     /// 0 or a positive errno.
     #[inline(always)]
     pub fn errno(&self) -> i32 {
-        if self.result < 0 { -(self.result as i32) } else { 0 }
+        errno_of(self.result)
     }
 
     /// An argument. A 32-bit caller's has no upper half.

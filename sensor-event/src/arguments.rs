@@ -116,6 +116,9 @@ macro_rules! for_each_kernel_argument {
             VFS_SETXATTR_NAME: "vfs_setxattr" Points("char");
             VFS_SETXATTR_FLAGS: "vfs_setxattr" Named("flags");
             VFS_SETXATTR_RESULT: "vfs_setxattr" Return;
+            VFS_SET_ACL_DENTRY: "vfs_set_acl" Points("dentry");
+            VFS_SET_ACL_NAME: "vfs_set_acl" Points("char");
+            VFS_SET_ACL_RESULT: "vfs_set_acl" Return;
             PATH_MOUNT_SOURCE: "path_mount" Named("dev_name");
             PATH_MOUNT_PATH: "path_mount" Points("path");
             PATH_MOUNT_TYPE: "path_mount" Named("type_page");

@@ -19,11 +19,16 @@ pub enum LossReason {
     Fault = 3,
     /// A map of the kernel side was full.
     MapFull = 4,
+    /// The kernel did not run the program, as a rule because the CPU was running it already: `recursion_misses` of
+    /// `include/linux/bpf.h`, 5.12 and later. Counted by the kernel (an upper bound, for not every run makes a record), or by
+    /// a program that finds an earlier run missing.
+    Missed = 5,
 }
 
 impl LossReason {
     /// Every reason, in numeric order.
-    pub const ALL: [Self; 5] = [Self::RingFull, Self::Oversize, Self::Nested, Self::Fault, Self::MapFull];
+    pub const ALL: [Self; 6] =
+        [Self::RingFull, Self::Oversize, Self::Nested, Self::Fault, Self::MapFull, Self::Missed];
 
     /// The name used in counters, logs and gaps.
     #[must_use]
@@ -34,6 +39,7 @@ impl LossReason {
             Self::Nested => "nested",
             Self::Fault => "fault",
             Self::MapFull => "map_full",
+            Self::Missed => "missed",
         }
     }
 }

@@ -29,6 +29,10 @@ impl KernelPath {
         if flags.contains(PathFlags::ABSTRACT) {
             return Self { text: format!("@{}", escape(section.bytes)), flags, in_chroot: None };
         }
+        // A name that nothing is said of: as it was given, which may be relative.
+        if let Some(given) = section.caller() {
+            return Self { text: escape(given), flags, in_chroot: None };
+        }
         let below = usize::from(section.reference.root_components);
         let in_chroot = (section.reference.root_components != PathRef::ROOT_NOT_MET
             && below < components.len())
@@ -245,6 +249,12 @@ mod tests {
         assert_eq!(KernelPath::walked(walked(b"nginx\0sbin\0usr\0")).text, "/usr/sbin/nginx");
         assert_eq!(KernelPath::walked(walked(b"")).text, "/");
         assert_eq!(KernelPath::walked(walked(b"a b\nc\xff\0")).text, r"/a b\x0ac\xff");
+    }
+
+    #[test]
+    fn names_that_only_the_caller_knows_are_shown_as_given() {
+        assert_eq!(KernelPath::walked(caller(b"/run/none.sock\0rest")).text, "/run/none.sock");
+        assert_eq!(KernelPath::walked(caller(b"../n\n")).text, r"../n\x0a");
     }
 
     #[test]

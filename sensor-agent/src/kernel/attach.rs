@@ -232,7 +232,9 @@ fn tier_of(hook: Hook) -> Tier {
 }
 
 fn hook_name(hook: Hook) -> String {
-    let names: Vec<String> = hook.iter().map(|program| program.attach.name()).collect();
+    let mut names: Vec<String> = hook.iter().map(|program| program.attach.name()).collect();
+    // A program and its twin.
+    names.dedup();
     names.join(" + ")
 }
 

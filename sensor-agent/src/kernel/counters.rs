@@ -11,14 +11,19 @@ use sensor_event::{COUNTERS_LEN, Counter, Kind, LossReason, counter_index};
 pub struct Counters([u64; COUNTERS_LEN]);
 
 impl Counters {
-    /// Reads the counters.
-    pub(super) fn read(map: &PerCpuArray<MapData, u64>) -> Result<Self, KernelError> {
+    /// Reads the counters, and adds runs of programs that the kernel skipped as lost.
+    pub(super) fn read(map: &PerCpuArray<MapData, u64>, missed: &[(Kind, u64)]) -> Result<Self, KernelError> {
         let mut sums = [0; COUNTERS_LEN];
         for (index, sum) in (0u32..).zip(&mut sums) {
             let cells = map
                 .get(&index, 0)
                 .map_err(|error| KernelError::Map { name: "COUNTERS", reason: error.to_string() })?;
             *sum = cells.iter().sum();
+        }
+        for (kind, count) in missed {
+            for counter in [Counter::Seen, Counter::Lost(LossReason::Missed)] {
+                sums[counter_index(*kind, counter)] += count;
+            }
         }
         Ok(Self(sums))
     }

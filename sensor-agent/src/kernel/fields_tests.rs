@@ -48,6 +48,11 @@ const ABSENT: &[(&[&str], &[&str], &str)] = &[
     (&["5.15-next"], &["IO_ACCEPT_SLOT", "IO_OPEN_SLOT"], "direct descriptors came with 5.15"),
     (&["5.10", "5.15-next"], &["IO_SOCKET_PROTOCOL", "IO_SOCKET_SLOT"], "io_uring makes sockets since 5.19"),
     (&["5.10", "6.1", "6.12"], &["URING_COMPLETE_CQE"], "told the entry's parts one by one before 6.16"),
+    (
+        &["5.10", "6.1"],
+        &["VFS_SET_ACL_DENTRY", "VFS_SET_ACL_NAME", "VFS_SET_ACL_RESULT"],
+        "access control lists are set by vfs_setxattr before 6.2",
+    ),
     (&["5.10", "6.1", "6.12"], &["VFS_MKDIR_RETURNS_POINTER"], "vfs_mkdir returned a number before 6.15"),
     (KERNELS, &["VFS_RENAME_OLD"], "vfs_rename takes a renamedata since 5.12, and since an update of 5.10"),
     (KERNELS, &["MOVE_MOUNT_ARM64_RESULT"], "of arm64, and these kernels are of x86-64"),

@@ -121,8 +121,12 @@ const RINGABLE_NAMED: &[Kind] = &[
     Kind::FILE_LINK,
     Kind::FILE_SYMLINK,
     Kind::FILE_MKDIR,
+    Kind::FILE_TRUNCATE,
     Kind::FILE_SETXATTR,
 ];
+
+/// What is seen of io_uring at the tracepoint tier, when a request completes.
+const COMPLETED: &[Kind] = &[Kind::FILE_OPEN, Kind::ACCEPT, Kind::CONNECT, Kind::LISTEN, Kind::SOCKET];
 
 /// The table. Whoever adds a hook adds what it cannot see.
 pub const LIMITS: &[Limit] = &[
@@ -181,20 +185,40 @@ pub const LIMITS: &[Limit] = &[
         kinds: &[Kind::FILE_OPEN],
         tier: Some(Tier::TRACEPOINT),
         kernels: Kernels::All,
-        what: "of an open that fails the name is the caller's word, and the flags of openat2 are read from its memory",
+        what: "of an open that fails the name is the caller's word, and the flags of openat2 are read from its memory: \
+               another thread can hide there that a file which is opened for reading only is cut to nothing",
     },
     Limit {
-        kinds: &[Kind::FILE_OPEN, Kind::ACCEPT, Kind::CONNECT, Kind::LISTEN, Kind::SOCKET],
+        kinds: COMPLETED,
+        tier: Some(Tier::TRACEPOINT),
+        kernels: Kernels::All,
+        what: "a request through io_uring that fails, or that asks for no completion (IOSQE_CQE_SKIP_SUCCESS), is no \
+               record, but for TCP's connects",
+    },
+    Limit {
+        kinds: &[Kind::ACCEPT],
+        tier: Some(Tier::TRACEPOINT),
+        kernels: Kernels::All,
+        what: "of an accept through io_uring for many connections (IORING_ACCEPT_MULTISHOT) none is a record",
+    },
+    Limit {
+        kinds: &[Kind::FILE_OPEN],
+        tier: Some(Tier::TRACEPOINT),
+        kernels: Kernels::All,
+        what: "an open through io_uring that is for reading only and cuts the file to nothing counts as one for reading",
+    },
+    Limit {
+        kinds: COMPLETED,
         tier: Some(Tier::TRACEPOINT),
         kernels: Kernels::Before(5, 19),
         what: "through io_uring it is not seen, but for TCP: a completion does not say of which request it is",
     },
     Limit {
-        kinds: &[Kind::FILE_OPEN, Kind::EXEC_MAP, Kind::ACCEPT],
+        kinds: &[Kind::FILE_OPEN, Kind::EXEC_MAP, Kind::ACCEPT, Kind::CONNECT, Kind::LISTEN],
         tier: Some(Tier::TRACEPOINT),
         kernels: Kernels::All,
         what: "the object is the kernel's own, found by descriptor when the call is done: another thread that replaces \
-               the descriptor in time chooses which object is found",
+               the descriptor in time chooses which object is found, but for TCP's connects and listeners",
     },
     Limit {
         kinds: &[Kind::FILE_OPEN],
@@ -207,7 +231,8 @@ pub const LIMITS: &[Limit] = &[
         kinds: &[Kind::CONNECT],
         tier: None,
         kernels: Kernels::All,
-        what: "a TCP connect that fails before the first packet (no route, no free port) is no record",
+        what: "a TCP connect that fails before the kernel begins it (no route) is no record; one that finds no free port \
+               shows ECONNABORTED",
     },
     Limit {
         kinds: &[Kind::CONNECT],
@@ -243,7 +268,26 @@ pub const LIMITS: &[Limit] = &[
         kinds: &[Kind::EXEC_MAP],
         tier: Some(Tier::TRACEPOINT),
         kernels: Kernels::All,
-        what: "a mapping that mprotect makes executable later is no record",
+        what: "a mapping that mprotect makes executable later is no record; the arguments of a 32-bit mmap are read from \
+               the caller's memory",
+    },
+    Limit {
+        kinds: &[Kind::EXEC_MAP],
+        tier: None,
+        kernels: Kernels::All,
+        what: "a mapping for reading that is executable because of personality(READ_IMPLIES_EXEC) is no record",
+    },
+    Limit {
+        kinds: &[Kind::MOUNT],
+        tier: None,
+        kernels: Kernels::All,
+        what: "changed properties of a mount (mount_setattr), of its file system (fsconfig), and pivot_root are no record",
+    },
+    Limit {
+        kinds: &[Kind::VM_WRITE, Kind::PTRACE],
+        tier: Some(Tier::TRACEPOINT),
+        kernels: Kernels::All,
+        what: "calls with the numbers of the x32 ABI, where a kernel has it, are not seen",
     },
     Limit {
         kinds: &[Kind::CREDS],

@@ -12,6 +12,7 @@ mod iterator;
 mod kinds;
 pub mod limits;
 mod load;
+mod misses;
 mod pid_namespace;
 mod probes;
 mod report;
@@ -26,6 +27,7 @@ pub use rings::Drained;
 use aya::Ebpf;
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
+use misses::Misses;
 use rings::{Drain, Waiter};
 use sensor_event::{Kind, Tier};
 use std::path::PathBuf;
@@ -98,6 +100,9 @@ pub struct Kernel {
     drain: Drain<RingBuf<MapData>>,
     waiter: Waiter,
     counters: PerCpuArray<MapData, u64>,
+    misses: Misses,
+    /// What was missed until the hooks were detached.
+    missed_at_end: Vec<(Kind, u64)>,
     /// Passes on what the programs log, if they were asked to.
     flush_log: Option<Box<dyn FnMut() + Send>>,
     /// Keeps programs and links alive; `None` once detached.
@@ -115,11 +120,14 @@ impl Kernel {
         let lifecycle = take_map(&mut ebpf, "LIFECYCLE")?;
         let activity = take_map(&mut ebpf, "ACTIVITY")?;
         let counters = take_map(&mut ebpf, "COUNTERS")?;
+        let stood_in = take_map(&mut ebpf, "STATE_NESTED")?;
+        let misses = Misses::of(&ebpf, stood_in);
         let drain = Drain::new(lifecycle, activity);
         let waiter = drain.waiter()?;
         // Last: a process that starts during the scan is seen by the hooks as well.
         iterator::run(&mut ebpf, &mut hooks);
-        Ok(Self { hooks, drain, waiter, counters, flush_log, ebpf: Some(ebpf) })
+        let missed_at_end = Vec::new();
+        Ok(Self { hooks, drain, waiter, counters, misses, missed_at_end, flush_log, ebpf: Some(ebpf) })
     }
 
     /// The hook each event got.
@@ -131,6 +139,10 @@ impl Kernel {
     /// Detaches every hook and keeps the rings: what was submitted can still be drained, and the counters stand
     /// still.
     pub fn detach(&mut self) {
+        if self.is_attached() {
+            // The map can be read as long as the agent has it open.
+            self.missed_at_end = self.misses.read().unwrap_or_default();
+        }
         self.ebpf = None;
     }
 
@@ -145,7 +157,10 @@ impl Kernel {
     /// # Errors
     /// When the map cannot be read.
     pub fn counters(&self) -> Result<Counters, KernelError> {
-        Counters::read(&self.counters)
+        if self.is_attached() {
+            return Counters::read(&self.counters, &self.misses.read()?);
+        }
+        Counters::read(&self.counters, &self.missed_at_end)
     }
 
     /// Waits until the rings reach their fill level, at most `timeout`, then hands over at most `budget` records

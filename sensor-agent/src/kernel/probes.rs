@@ -88,7 +88,10 @@ const TASKS: Program = Program { name: TASK_ITERATOR, attach: Attach::TaskIterat
 const DATAGRAM: Program = Program { name: "datagram_out", attach: Attach::CgroupEgress };
 /// Refused before 5.19: completions do not carry their request there.
 const RING: Program = tracepoint("io_uring_complete", "uring_complete");
-const SOCKET_STATE: Program = tracepoint("inet_sock_set_state", "sock_set_state");
+/// Takes the changes of state of TCP sockets.
+pub(super) const SOCKET_STATE: Program = tracepoint("inet_sock_set_state", "sock_set_state");
+/// Its twin, for changes of state that interrupt it.
+pub(super) const SOCKET_STATE_NESTED: Program = tracepoint("inet_sock_set_state", "sock_set_state_nested");
 
 // Hooks of the better tier. Where a function changed its name, that one comes first: what was attached before a failure
 // cannot be used again.
@@ -110,6 +113,13 @@ const CHMOD: Hook = &[fexit("chmod_common", "lsm_chmod")];
 const CHOWN: Hook = &[fexit("chown_common", "lsm_chown")];
 const TRUNCATE: Hook = &[fexit("vfs_truncate", "lsm_truncate"), fexit("do_truncate", "lsm_ftruncate")];
 const SETXATTR: Hook = &[
+    fentry("mnt_want_write", "lsm_want_write"),
+    fentry("mnt_want_write_file", "lsm_want_write_file"),
+    fexit("vfs_setxattr", "lsm_setxattr"),
+];
+/// Since 6.2 access control lists do not go the way of other attributes.
+const SETXATTR_AND_ACL: Hook = &[
+    fexit("vfs_set_acl", "lsm_set_acl"),
     fentry("mnt_want_write", "lsm_want_write"),
     fentry("mnt_want_write_file", "lsm_want_write_file"),
     fexit("vfs_setxattr", "lsm_setxattr"),
@@ -144,11 +154,17 @@ pub(super) const PROBES: &[Probe] = &[
     required(Kind::EXIT, &[&[tracepoint("sched_process_exit", "process_exit")]]),
     required(Kind::FORK, &[&[tracepoint("sched_process_fork", "process_fork")]]),
     required(Kind::EXEC, &[&[tracepoint("sched_process_exec", "process_exec")]]),
-    required(Kind::CONNECT, &[&[SOCKET_STATE]]),
-    required(Kind::CONNECT_RESULT, &[&[SOCKET_STATE]]),
+    required(Kind::CONNECT, &[&[SOCKET_STATE_NESTED, SOCKET_STATE]]),
+    required(Kind::CONNECT_RESULT, &[&[SOCKET_STATE_NESTED, SOCKET_STATE]]),
     part(Part::CONNECT_UDP, &[CONNECT_UDP, &[SYS_EXIT]]),
     part(Part::CONNECT_UNIX, &[CONNECT_UNIX, &[SYS_EXIT]]),
-    required(Kind::LISTEN, &[&[RING, SOCKET_STATE, SYS_EXIT], &[SOCKET_STATE, SYS_EXIT]]),
+    required(
+        Kind::LISTEN,
+        &[
+            &[RING, SOCKET_STATE_NESTED, SOCKET_STATE, SYS_EXIT],
+            &[SOCKET_STATE_NESTED, SOCKET_STATE, SYS_EXIT],
+        ],
+    ),
     part(Part::LISTEN_UNIX, &[LISTEN_UNIX, &[SYS_EXIT]]),
     required(Kind::ACCEPT, &[ACCEPT, &[SYS_EXIT]]),
     part(Part::ACCEPT_UNIX, &[ACCEPT_UNIX, &[SYS_EXIT]]),
@@ -164,7 +180,7 @@ pub(super) const PROBES: &[Probe] = &[
     required(Kind::FILE_CHMOD, &[CHMOD, &[SYS_EXIT]]),
     required(Kind::FILE_CHOWN, &[CHOWN, &[SYS_EXIT]]),
     required(Kind::FILE_TRUNCATE, &[TRUNCATE, &[SYS_EXIT]]),
-    required(Kind::FILE_SETXATTR, &[SETXATTR, &[SYS_EXIT]]),
+    required(Kind::FILE_SETXATTR, &[SETXATTR_AND_ACL, SETXATTR, &[SYS_EXIT]]),
     required(Kind::MOUNT, &[MOUNT, &[SYS_EXIT]]),
     part(Part::MOUNT_MOVED, &[MOVE_MOUNT_BOTH, MOVE_MOUNT, MOVE_MOUNT_ARM64, &[SYS_EXIT]]),
     required(Kind::EXEC_MAP, &[EXEC_MAP, &[SYS_EXIT]]),

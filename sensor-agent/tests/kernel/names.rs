@@ -185,6 +185,21 @@ fn setxattr_shows_attribute_and_file() {
 }
 
 #[test]
+fn access_control_lists_are_attributes() {
+    let Some(mut capture) = Capture::start() else { return };
+    let folder = Folder::new();
+    let pid = capture.run(&mut actor("names/acl", &folder.path));
+    let found = capture.all(|header, body| {
+        let name = name_of(body).filter(|_| header.pid == pid && header.kind == Kind::FILE_SETXATTR)?;
+        Some((resolved(name.base, name.name), name.body.result, name.text.to_vec()))
+    });
+    // Not every file system has them.
+    let errno = fs::read_to_string(folder.join("errno")).expect("the actor says what it got");
+    let errno: i32 = errno.parse().expect("a number");
+    assert_eq!(found, [(bytes(folder.join("file")), errno, b"system.posix_acl_access".to_vec())]);
+}
+
+#[test]
 fn descriptors_are_the_kernels_own_file() {
     let Some(mut capture) = Capture::start() else { return };
     let folder = Folder::new();
@@ -329,6 +344,21 @@ pub(crate) fn act(action: &str, folder: &Path) {
             raw::setxattr(c"file", c"trusted.one", b"1", 0).expect("the attribute can be set");
             raw::fsetxattr(&file("file"), c"trusted.two", b"2", 1).expect("the attribute can be made");
             raw::setxattr(c"none", c"trusted.one", b"1", 0).expect_err("there is no file");
+        }
+        "acl" => {
+            fs::write("file", "text").expect("a file can be written");
+            // `struct posix_acl_xattr_entry` of `include/uapi/linux/posix_acl_xattr.h`: tag, permissions, and an id.
+            let entries =
+                [(1u16, 6u16, u32::MAX), (2, 4, 1), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 4, u32::MAX)];
+            let mut list = 2u32.to_le_bytes().to_vec();
+            for (tag, permissions, id) in entries {
+                list.extend(tag.to_le_bytes());
+                list.extend(permissions.to_le_bytes());
+                list.extend(id.to_le_bytes());
+            }
+            let set = raw::setxattr(c"file", c"system.posix_acl_access", &list, 0);
+            let errno = set.err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+            fs::write("errno", errno.to_string()).expect("writable");
         }
         "by-descriptor" => {
             let file = file("file");

@@ -6,7 +6,7 @@ use crate::draft::BODY;
 use crate::emit::{emit_from, is_agent};
 use crate::globals as at;
 use crate::path::{self, Place};
-use crate::read::Address;
+use crate::read::{Address, read};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::{fentry, fexit, map};
 use aya_ebpf::maps::LruHashMap;
@@ -116,24 +116,47 @@ fn remember(mount: Address) -> i32 {
 /// the mount that was asked for.
 #[fexit(function = "vfs_setxattr")]
 pub fn lsm_setxattr(ctx: FExitContext) -> i32 {
+    let flags = argument(&ctx, &at::VFS_SETXATTR_FLAGS) & u64::from(u32::MAX);
+    let (dentry, name) = (pointer(&ctx, &at::VFS_SETXATTR_DENTRY), argument(&ctx, &at::VFS_SETXATTR_NAME));
+    report_attribute(dentry, name, flags, errno(argument(&ctx, &at::VFS_SETXATTR_RESULT)))
+}
+
+/// `(struct mnt_idmap *, struct dentry *, const char *acl_name, struct posix_acl *)`: an attribute that is an access control
+/// list, whose call takes no flags from 6.2 on.
+#[fexit(function = "vfs_set_acl")]
+pub fn lsm_set_acl(ctx: FExitContext) -> i32 {
+    let (dentry, name) = (pointer(&ctx, &at::VFS_SET_ACL_DENTRY), argument(&ctx, &at::VFS_SET_ACL_NAME));
+    report_attribute(dentry, name, 0, errno(argument(&ctx, &at::VFS_SET_ACL_RESULT)))
+}
+
+/// Reports an attribute whose name is at the address `name`.
+#[inline(always)]
+fn report_attribute(dentry: Address, name: u64, flags: u64, result: i32) -> i32 {
     if is_agent() {
         return 0;
     }
-    let dentry = pointer(&ctx, &at::VFS_SETXATTR_DENTRY);
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: the value is copied at once; nobody else writes this thread's.
-    let mount = unsafe { WRITING.get(thread).copied() }.unwrap_or(0);
+    let mut mount = unsafe { WRITING.get(thread).copied() }.unwrap_or(0);
     if mount != 0 {
         let asked = Address(mount).follow(&at::MOUNT_SB).unwrap_or(Address(0));
         if asked != superblock(dentry).unwrap_or(Address(0)) {
-            return 0;
+            if is_overlay(asked) {
+                return 0;
+            }
+            // It is of an earlier call: of this one's file the mount is the kernel's own, or gone.
+            mount = 0;
         }
     }
-    let kind_and_result =
-        kind_and_result(Kind::FILE_SETXATTR, errno(argument(&ctx, &at::VFS_SETXATTR_RESULT)));
-    let flags = argument(&ctx, &at::VFS_SETXATTR_FLAGS) & u64::from(u32::MAX);
-    lsm_emit_file(kind_and_result, mount, dentry.0, flags, argument(&ctx, &at::VFS_SETXATTR_NAME));
+    lsm_emit_file(kind_and_result(Kind::FILE_SETXATTR, result), mount, dentry.0, flags, name);
     0
+}
+
+/// Whether a file system is an overlay.
+#[inline(always)]
+fn is_overlay(superblock: Address) -> bool {
+    let name = superblock.follow(&at::SB_TYPE).and_then(|kind| kind.follow(&at::FS_TYPE_NAME));
+    name.and_then(|name| read(name.0)) == Ok(*b"overlay\0")
 }
 
 #[inline(always)]

@@ -3,14 +3,14 @@
 use super::pending::{self, lsm_emit_name};
 use super::{argument, errno, pointer};
 use crate::draft::BODY;
-use crate::emit::{emit_from, is_agent};
+use crate::emit::{emit_from, is_agent, lose};
 use crate::globals as at;
 use crate::path::{self, Place};
 use crate::read::Address;
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
 use core::mem::offset_of;
-use sensor_event::{Kind, LossReason, NameBody, PathFlags, Tier};
+use sensor_event::{FileFlags, Kind, LossReason, NameBody, PathFlags, Tier};
 
 /// `PATH_MAX`, and more than any file system type's name.
 const SOURCE_BYTES_MAX: u32 = 4096;
@@ -69,7 +69,10 @@ pub fn lsm_umount_begin(ctx: FEntryContext) -> i32 {
         return 0;
     }
     let (path, flags) = (pointer(&ctx, &at::PATH_UMOUNT_PATH), argument(&ctx, &at::PATH_UMOUNT_FLAGS) & U32);
-    let Ok(place) = place_of(path).and_then(mountpoint) else { return 0 };
+    let place = match place_of(path).and_then(mountpoint) {
+        Ok(place) => place,
+        Err(reason) => return lose(Kind::MOUNT, reason),
+    };
     if let Some(pending) = pending::begin(Kind::MOUNT) {
         pending.mount = place.mount.0;
         pending.directory = place.dentry.0;
@@ -92,7 +95,14 @@ fn mountpoint(place: Place) -> Result<Place, LossReason> {
 /// Emits a removed mount.
 #[fexit(function = "path_umount")]
 pub fn lsm_umount(ctx: FExitContext) -> i32 {
-    lsm_emit_name(0, errno(argument(&ctx, &at::PATH_UMOUNT_RESULT)) as u32);
+    finish(errno(argument(&ctx, &at::PATH_UMOUNT_RESULT)))
+}
+
+#[inline(always)]
+fn finish(result: i32) -> i32 {
+    if pending::is_of(Kind::MOUNT, FileFlags::default()) {
+        lsm_emit_name(0, result as u32);
+    }
     0
 }
 
@@ -102,7 +112,10 @@ pub fn lsm_move_mount_begin(ctx: FExitContext) -> i32 {
     if is_agent() {
         return 0;
     }
-    let Ok(place) = place_of(pointer(&ctx, &at::MOVE_MOUNT_TO)) else { return 0 };
+    let place = match place_of(pointer(&ctx, &at::MOVE_MOUNT_TO)) {
+        Ok(place) => place,
+        Err(reason) => return lose(Kind::MOUNT, reason),
+    };
     if let Some(pending) = pending::begin(Kind::MOUNT) {
         pending.mount = place.mount.0;
         pending.directory = place.dentry.0;
@@ -124,8 +137,7 @@ macro_rules! move_mount {
         /// Emits a moved mount: the function of the system call itself, for what it calls is merged into it.
         #[fexit(function = $function)]
         pub fn $name(ctx: FExitContext) -> i32 {
-            lsm_emit_name(0, errno(argument(&ctx, &at::$result)) as u32);
-            0
+            finish(errno(argument(&ctx, &at::$result)))
         }
     };
 }

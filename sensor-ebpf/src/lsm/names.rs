@@ -88,14 +88,20 @@ pub fn lsm_rmdir_begin(ctx: FExitContext) -> i32 {
 /// file system returned. Not at `vfs_rmdir()`, of which some builds (Debian's 5.10) call only a part.
 #[fexit(function = "do_rmdir")]
 pub fn lsm_rmdir(ctx: FExitContext) -> i32 {
-    lsm_emit_name(0, errno(argument(&ctx, &at::DO_RMDIR_RESULT)) as u32);
-    0
+    finish_rmdir(errno(argument(&ctx, &at::DO_RMDIR_RESULT)))
 }
 
 /// As [`lsm_rmdir`], under the name that it has since 7.0.
 #[fexit(function = "filename_rmdir")]
 pub fn lsm_rmdir_by_filename(ctx: FExitContext) -> i32 {
-    lsm_emit_name(0, errno(argument(&ctx, &at::FILENAME_RMDIR_RESULT)) as u32);
+    finish_rmdir(errno(argument(&ctx, &at::FILENAME_RMDIR_RESULT)))
+}
+
+#[inline(always)]
+fn finish_rmdir(result: i32) -> i32 {
+    if pending::is_of(Kind::FILE_UNLINK, FileFlags::DIRECTORY) {
+        lsm_emit_name(0, result as u32);
+    }
     0
 }
 

@@ -144,6 +144,20 @@ fn copy_string(to: &mut [u8; NAME_BYTES], source: Address) {
     unsafe { bpf_probe_read_kernel_str(to.as_mut_ptr().cast(), NAME_BYTES as u32, source.0 as *const _) };
 }
 
+/// Whether the entry of this thread is of this kind, with these of [`Pending::flags`]: for ends of calls that do not say
+/// which dentry they were of. Another entry was never finished, which is accounted for.
+#[inline(always)]
+pub fn is_of(kind: Kind, flags: FileFlags) -> bool {
+    let Some(pending) = PENDING.get_ptr(bpf_get_current_pid_tgid()) else { return false };
+    // SAFETY: as in `begin`.
+    let pending = unsafe { &*pending };
+    if pending.kind == u32::from(kind.0) && pending.flags == flags.0 {
+        return true;
+    }
+    lose_unfinished();
+    false
+}
+
 /// The entry of this thread, if it is about `dentry`.
 #[inline(always)]
 pub fn of<'a>(dentry: Address) -> Option<&'a mut Pending> {

@@ -10,7 +10,7 @@ use crate::emit::{emit_from, is_agent};
 use crate::globals as at;
 use crate::path;
 use crate::read::{Address, read};
-use crate::sockets::{Shown, append_unix_name, fill, no_path};
+use crate::sockets::{MAPPED, Shown, append_unix_name, fill, no_path};
 use aya_ebpf::macros::fexit;
 use aya_ebpf::programs::FExitContext;
 use core::mem::offset_of;
@@ -58,7 +58,7 @@ pub extern "C" fn lsm_emit_datagram(socket: u64, given: u64, result: u32) -> u32
                 destination[0] = read(given.wrapping_add(4))?;
             } else {
                 // An IPv4 peer of an IPv6 socket is mapped.
-                destination = [0, 0, u32::to_be(0xffff), read(given.wrapping_add(4))?];
+                destination = [0, 0, MAPPED, read(given.wrapping_add(4))?];
             }
             draft.put(BODY + offset_of!(SocketBody, destination), destination);
             draft.put(BODY + offset_of!(SocketBody, destination_port), u16::from_be(port));
