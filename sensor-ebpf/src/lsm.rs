@@ -16,7 +16,6 @@ mod sockets;
 
 use crate::globals::TASK_IN_EXECVE_BIT;
 use crate::read::{Address, read};
-use crate::syscalls::errno_of;
 use aya_ebpf::{EbpfContext, Global};
 use sensor_event::Field;
 
@@ -46,7 +45,8 @@ fn pointer(context: &impl EbpfContext, index: &Global<u32>) -> Address {
 /// What a function of type `int` or `long` returned, as 0 or a positive errno.
 #[inline(always)]
 fn errno(returned: u64) -> i32 {
-    errno_of(i64::from(returned as i32))
+    let returned = returned as i32;
+    if returned < 0 { returned.wrapping_neg() } else { 0 }
 }
 
 /// The positive errno in what a function of a pointer type returned: `IS_ERR()`.

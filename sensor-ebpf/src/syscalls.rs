@@ -29,22 +29,6 @@ pub const AT_FDCWD: i32 = -100;
 /// Bit that marks a 32-bit call where its class travels through a subprogram's parameter.
 const COMPAT: u32 = 1 << 8;
 
-/// What the kernel tells itself about an interrupted call, of `include/linux/errno.h`: it begins again, or fails with
-/// `EINTR`, which a hook before that cannot know.
-const ERESTARTSYS: i64 = 512;
-const ERESTART_RESTARTBLOCK: i64 = 516;
-const EINTR: i32 = 4;
-
-/// 0 or a positive errno: what a function or a call returned.
-#[inline(always)]
-pub fn errno_of(returned: i64) -> i32 {
-    match returned.wrapping_neg() {
-        ..=0 => 0,
-        ERESTARTSYS..=ERESTART_RESTARTBLOCK => EINTR,
-        errno => errno as i32,
-    }
-}
-
 /// A call of interest, at its exit.
 #[derive(Clone, Copy)]
 pub struct Call {
@@ -73,7 +57,7 @@ impl Call {
     /// 0 or a positive errno.
     #[inline(always)]
     pub fn errno(&self) -> i32 {
-        errno_of(self.result)
+        if self.result < 0 { -(self.result as i32) } else { 0 }
     }
 
     /// An argument. A 32-bit caller's has no upper half.

@@ -127,18 +127,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let what = What { tiers, filter: arguments.filter.as_deref(), rounds: arguments.rounds };
     let runs = run_all(arguments.kernel.kernels(), &what)?;
     if arguments.write_docs {
-        docs::write(&runs)?;
+        docs::write(&runs, None)?;
     }
     report(&runs)
 }
 
-/// All kernels and tiers, for CI. Says `skipped: REASON` where the kernels cannot be had.
+/// All kernels and tiers, for CI, with the table of docs/kernel-support.md that these runs make next to the logs. Says `skipped: REASON` where the kernels cannot be had.
 ///
 /// # Errors
 /// As [`run`].
 pub(crate) fn run_in_ci() -> Result<()> {
     match run_all(&Name::ALL, &What { tiers: &Tier::ALL, filter: None, rounds: ROUNDS }) {
-        Ok(runs) => report(&runs),
+        Ok(runs) => {
+            docs::write(&runs, Some(&results()?.join("kernel-support.md")))?;
+            report(&runs)
+        }
         Err(error) if error.is::<kernels::Unreachable>() => {
             println!("skipped: {error:#}");
             Ok(())

@@ -5,6 +5,7 @@ use super::{
     Actor, Arguments, Body, BootNs, BpfLoad, ConnectResult, Creds, Event, Exec, Exit, FileOpen, Fork,
     Identity, KernelPath, ModuleLoad, Name, Namespace, Rename, Socket, Target, Tier, path,
 };
+use nix::errno::Errno;
 use sensor_baseline::text::escape;
 use sensor_event::{
     Address, BpfBody, CONNECT_PENDING, CredsBody, Family, Header, Ids, NamespaceBody, Record, RecordBody,
@@ -125,6 +126,11 @@ fn exec(record: &sensor_event::Exec<'_>) -> Exec {
     }
 }
 
+/// What the kernel tells itself about an interrupted call, of `include/linux/errno.h`: it begins again, or fails with
+/// `EINTR`, which a hook before that cannot know.
+const ERESTARTSYS: i32 = 512;
+const ERESTART_RESTARTBLOCK: i32 = 516;
+
 fn socket(record: &sensor_event::Socket<'_>) -> Socket {
     let body = &record.body;
     Socket {
@@ -139,6 +145,7 @@ fn socket(record: &sensor_event::Socket<'_>) -> Socket {
         result: match body.result {
             CONNECT_PENDING => ConnectResult::Pending,
             0 => ConnectResult::Established,
+            ERESTARTSYS..=ERESTART_RESTARTBLOCK => ConnectResult::Failed(Errno::EINTR as i32),
             errno => ConnectResult::Failed(errno),
         },
         path: if record.path.bytes.is_empty() {

@@ -10,6 +10,7 @@ use sensor_event::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 /// The file, below the workspace's top folder.
 const FILE: &str = "docs/kernel-support.md";
@@ -17,11 +18,11 @@ const FILE: &str = "docs/kernel-support.md";
 const BEGIN: &str = "<!-- From here on generated: cargo xtask vm --kernel all --write-docs -->\n";
 const END: &str = "<!-- Up to here generated. -->\n";
 
-/// Replaces the generated part of the file.
+/// Writes the file, with its generated part made from these runs, to `to`; or in its own place.
 ///
 /// # Errors
 /// When the file cannot be read or written, or has no such part.
-pub(super) fn write(runs: &[Run]) -> Result<()> {
+pub(super) fn write(runs: &[Run], to: Option<&Path>) -> Result<()> {
     let path = workspace_root().join(FILE);
     let text = fs::read_to_string(&path).with_context(|| format!("reading {FILE}"))?;
     let facts: Vec<Facts<'_>> = runs
@@ -36,8 +37,9 @@ pub(super) fn write(runs: &[Run]) -> Result<()> {
     let limits: BTreeSet<&Limit> = runs.iter().flat_map(|run| &run.outcome.limits).collect();
     let part = tables(&facts) + &limits_table(&limits);
     let text = replaced(&text, &part).with_context(|| format!("{FILE} has no generated part"))?;
-    fs::write(&path, text).with_context(|| format!("writing {FILE}"))?;
-    println!("vm: wrote the table of {FILE}");
+    let to = to.unwrap_or(&path);
+    fs::write(to, text).with_context(|| format!("writing {}", to.display()))?;
+    println!("vm: wrote the table to {}", to.display());
     Ok(())
 }
 
