@@ -55,7 +55,10 @@ fn every_short_process_is_seen_whole() {
     for (number, status) in exits {
         assert_eq!(status, code(number) << 8, "process number {number}");
     }
-    assert_eq!(capture.counters().lost_total(), 0, "{:?}", capture.counters().losses().collect::<Vec<_>>());
+    // Other tests run beside this one, and what they do to sockets may be lost.
+    let is_lifecycle = |kind: Kind| [Kind::FORK, Kind::EXEC, Kind::EXIT].contains(&kind);
+    let losses: Vec<_> = capture.counters().losses().filter(|loss| is_lifecycle(loss.0)).collect();
+    assert!(losses.is_empty(), "{losses:?}");
 }
 
 #[test]
