@@ -168,6 +168,8 @@ pub enum Body {
     Namespace(Namespace),
     /// A process that was there when the agent started.
     Process(Exec),
+    /// A control group was made.
+    Cgroup(Cgroup),
     /// A kind this build does not know.
     Unknown(u16),
 }
@@ -206,9 +208,19 @@ impl Body {
             Self::BpfLoad(_) => Kind::BPF_LOAD,
             Self::Namespace(_) => Kind::NAMESPACE,
             Self::Process(_) => Kind::PROCESS,
+            Self::Cgroup(_) => Kind::CGROUP,
             Self::Unknown(number) => Kind(*number),
         }
     }
+}
+
+/// A control group that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// cgroup v2 id.
+    pub id: u64,
+    /// cgroup v2 path.
+    pub path: KernelPath,
 }
 
 /// An execution.

@@ -26,6 +26,7 @@
 //! | module_load | 1002 Kernel Extension Activity | 1 Load |
 //! | bpf_load | 1003 Kernel Activity | 1 Create |
 //! | namespace | 1003 Kernel Activity | 4 Invoke |
+//! | cgroup | 1003 Kernel Activity | 1 Create |
 //!
 //! What OCSF has no place for is in `unmapped`.
 
@@ -104,6 +105,7 @@ impl Ocsf {
             Body::ModuleLoad(module) => privilege::module(module, &mut activity),
             Body::BpfLoad(bpf) => privilege::bpf(bpf, &mut activity),
             Body::Namespace(namespace) => privilege::namespace(namespace, &mut activity),
+            Body::Cgroup(cgroup) => privilege::cgroup(cgroup, &mut activity),
             Body::Unknown(_) => return None,
             of_file => file_activity(of_file, &mut activity),
         }

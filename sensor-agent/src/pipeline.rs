@@ -279,6 +279,11 @@ impl Pipeline {
                 let process = self.processes.set_namespaces(&event, namespace).clone();
                 self.emit(event, &process, out);
             }
+            Body::Cgroup(cgroup) => {
+                self.processes.learn_cgroup(cgroup, event.time);
+                let process = self.processes.touch(&event.actor, self.now).clone();
+                self.emit(event, &process, out);
+            }
             Body::Process(exec) => {
                 let process = self.processes.found(&event, exec).clone();
                 self.emit(event, &process, out);

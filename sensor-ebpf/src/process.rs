@@ -3,11 +3,12 @@
 use crate::draft::{BODY, Draft};
 use crate::emit::{emit, lose};
 use crate::globals::{
-    BPRM_ARGC, BPRM_FILE, BPRM_FILENAME, BPRM_INTERP, BPRM_SECUREEXEC_BIT, DENTRY_NAME, EXIT_HAS_GROUP_DEAD,
-    FILE_INODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FS_PWD_DENTRY, FS_PWD_MNT, INODE_BYTES, INODE_INO,
-    INODE_MODE, INODE_NLINK, INODE_SB, MM_ARG_END, MM_ARG_START, SB_DEV, SB_MAGIC, SIGNAL_FLAGS,
-    SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_TTY, TASK_EXIT_CODE, TASK_FS, TASK_GROUP_LEADER, TASK_MM,
-    TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
+    BPRM_ARGC, BPRM_FILE, BPRM_FILENAME, BPRM_INTERP, BPRM_SECUREEXEC_BIT, CGROUP_KN, CGROUP_ROOT,
+    CSS_SET_DFL_CGROUP, DENTRY_NAME, EXIT_HAS_GROUP_DEAD, FILE_INODE, FILE_PATH_DENTRY, FILE_PATH_MNT,
+    FS_PWD_DENTRY, FS_PWD_MNT, INODE_BYTES, INODE_INO, INODE_MODE, INODE_NLINK, INODE_SB, KERNFS_ID,
+    MM_ARG_END, MM_ARG_START, SB_DEV, SB_MAGIC, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE,
+    SIGNAL_TTY, TASK_CGROUPS, TASK_EXIT_CODE, TASK_FS, TASK_GROUP_LEADER, TASK_MM, TASK_PID,
+    TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
 };
 use crate::header::{cgroup_id, cgroup_node, start_time};
 use crate::lsm::pending;
@@ -20,7 +21,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::mem::offset_of;
-use sensor_event::{ExecBody, ExecFlags, ExitBody, Field, ForkBody, Kind, LossReason};
+use sensor_event::{CgroupBody, ExecBody, ExecFlags, ExitBody, Field, ForkBody, Kind, LossReason};
 
 /// Bytes of argv that a record carries; longer is cut and flagged.
 const ARGV_BYTES_MAX: u64 = 8191;
@@ -56,6 +57,31 @@ fn fill_exec(draft: Draft, bprm: Address) -> Result<(), LossReason> {
     flags |= fill_argv(draft, task.follow(&TASK_MM)?)?;
     draft.put(BODY + offset_of!(ExecBody, flags), ExecFlags(flags));
     Ok(())
+}
+
+/// `(void *, struct cgroup *cgrp, const char *path)`: it is there, and nothing is in it yet. Groups of the v2 hierarchy
+/// only: the others number theirs on their own.
+#[btf_tracepoint(function = "cgroup_mkdir")]
+pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
+    let cgroup = Address(ctx.arg::<u64>(0));
+    match is_in_own_hierarchy(cgroup) {
+        Ok(true) => {}
+        Ok(false) => return 0,
+        Err(reason) => return lose(Kind::CGROUP, reason),
+    }
+    emit(Kind::CGROUP, size_of::<CgroupBody>(), |draft| {
+        let node = cgroup.follow(&CGROUP_KN)?;
+        draft.put(BODY + offset_of!(CgroupBody, id), node.field::<u64>(&KERNFS_ID)?);
+        path::append_kernfs(draft, BODY + offset_of!(CgroupBody, path), node);
+        Ok(())
+    })
+}
+
+/// Whether a control group lies in the v2 hierarchy, as that of the current task does.
+#[inline(always)]
+fn is_in_own_hierarchy(cgroup: Address) -> Result<bool, LossReason> {
+    let own = Address::current_task().follow(&TASK_CGROUPS)?.follow(&CSS_SET_DFL_CGROUP)?;
+    Ok(cgroup.follow(&CGROUP_ROOT)?.0 == own.follow(&CGROUP_ROOT)?.0)
 }
 
 /// What a task's program is and where it runs: everything but what was given to the exec. Returns [`ExecFlags`].

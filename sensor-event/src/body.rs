@@ -9,4 +9,4 @@ mod process;
 pub use file::{FileBody, FileFlags, NameBody, RenameBody};
 pub use network::{Address, CONNECT_PENDING, Family, SocketBody, SocketType};
 pub use privilege::{BpfBody, CredsBody, Ids, ModuleBody, NamespaceBody, TargetBody};
-pub use process::{ExecBody, ExecFlags, ExitBody, ForkBody, Namespaces};
+pub use process::{CgroupBody, ExecBody, ExecFlags, ExitBody, ForkBody, Namespaces};

@@ -2,8 +2,8 @@
 //! zerocopy only.
 
 use crate::body::{
-    BpfBody, CredsBody, ExecBody, ExitBody, FileBody, ForkBody, ModuleBody, NameBody, NamespaceBody,
-    RenameBody, SocketBody, TargetBody,
+    BpfBody, CgroupBody, CredsBody, ExecBody, ExitBody, FileBody, ForkBody, ModuleBody, NameBody,
+    NamespaceBody, RenameBody, SocketBody, TargetBody,
 };
 use crate::header::{Header, Kind, RECORD_BYTES_MAX, RECORD_VERSION};
 use crate::path::{PathRef, PathSection};
@@ -125,6 +125,8 @@ pub enum RecordBody<'a> {
     Namespace(NamespaceBody),
     /// [`Kind::PROCESS`].
     Process(Exec<'a>),
+    /// [`Kind::CGROUP`].
+    Cgroup(Cgroup<'a>),
     /// A kind this build does not know: a newer kernel object's.
     Unknown(Kind),
 }
@@ -154,6 +156,15 @@ pub struct Socket<'a> {
     /// Fixed part.
     pub body: SocketBody,
     /// Of a unix socket: where it is bound.
+    pub path: PathSection<'a>,
+}
+
+/// A control group with its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cgroup<'a> {
+    /// Fixed part.
+    pub body: CgroupBody,
+    /// cgroup v2 node.
     pub path: PathSection<'a>,
 }
 
@@ -241,6 +252,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
         Kind::BPF_LOAD => RecordBody::BpfLoad(take_all(rest)?),
         Kind::NAMESPACE => RecordBody::Namespace(take_all(rest)?),
         Kind::PROCESS => RecordBody::Process(decode_exec(rest)?),
+        Kind::CGROUP => RecordBody::Cgroup(decode_cgroup(rest)?),
         unknown => RecordBody::Unknown(unknown),
     };
     Ok(Record { header, body })
@@ -266,6 +278,12 @@ fn decode_exec(bytes: &[u8]) -> Result<Exec<'_>, DecodeError> {
         interpreter: sections.bytes(interpreter_len),
         argv: sections.bytes(argv_len),
     })
+}
+
+fn decode_cgroup(bytes: &[u8]) -> Result<Cgroup<'_>, DecodeError> {
+    let (body, tail) = take::<CgroupBody>(bytes)?;
+    let mut sections = Sections::new(tail, path_len(body.path))?;
+    Ok(Cgroup { body, path: sections.path(body.path) })
 }
 
 fn decode_socket(bytes: &[u8]) -> Result<Socket<'_>, DecodeError> {

@@ -65,6 +65,7 @@ macro_rules! for_each_kernel_field {
             MNT_NS_INUM: Required ["mnt_namespace.ns.inum"];
             PID_NS_INUM: Required ["pid_namespace.ns.inum"];
             CSS_SET_DFL_CGROUP: Required ["css_set.dfl_cgrp"];
+            CGROUP_ROOT: Required ["cgroup.root"];
             CGROUP_KN: Required ["cgroup.kn"];
             KERNFS_ID: Required ["kernfs_node.id"];
             // Renamed in 6.15.

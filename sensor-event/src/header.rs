@@ -78,9 +78,11 @@ impl Kind {
     pub const VM_WRITE: Self = Self(28);
     /// A process that was there when the agent started ([`crate::ExecBody`]).
     pub const PROCESS: Self = Self(29);
+    /// A control group was made in the cgroup v2 hierarchy ([`crate::CgroupBody`]).
+    pub const CGROUP: Self = Self(30);
 
     /// Number of kinds plus one: kinds are `1..KINDS_LEN`, index 0 counts unknown ones.
-    pub const KINDS_LEN: usize = 30;
+    pub const KINDS_LEN: usize = 31;
 
     /// Every known kind, in numeric order.
     pub const ALL: [Self; Self::KINDS_LEN - 1] = [
@@ -113,6 +115,7 @@ impl Kind {
         Self::MEMFD,
         Self::VM_WRITE,
         Self::PROCESS,
+        Self::CGROUP,
     ];
 
     /// The name used in counters, logs and on the command line; `"unknown"` for a kind this build does not know.
@@ -148,6 +151,7 @@ impl Kind {
             Self::MEMFD => "memfd",
             Self::VM_WRITE => "vm_write",
             Self::PROCESS => "process",
+            Self::CGROUP => "cgroup",
             _ => "unknown",
         }
     }
@@ -166,7 +170,8 @@ impl Kind {
             | Self::NAMESPACE
             | Self::MEMFD
             | Self::VM_WRITE
-            | Self::PROCESS => Ring::Lifecycle,
+            | Self::PROCESS
+            | Self::CGROUP => Ring::Lifecycle,
             _ => Ring::Activity,
         }
     }

@@ -25,12 +25,12 @@ mod syscalls;
 
 pub use arguments::{ARGUMENTS, Argument, Parameter};
 pub use body::{
-    Address, BpfBody, CONNECT_PENDING, CredsBody, ExecBody, ExecFlags, ExitBody, Family, FileBody, FileFlags,
-    ForkBody, Ids, ModuleBody, NameBody, NamespaceBody, Namespaces, RenameBody, SocketBody, SocketType,
-    TargetBody,
+    Address, BpfBody, CONNECT_PENDING, CgroupBody, CredsBody, ExecBody, ExecFlags, ExitBody, Family,
+    FileBody, FileFlags, ForkBody, Ids, ModuleBody, NameBody, NamespaceBody, Namespaces, RenameBody,
+    SocketBody, SocketType, TargetBody,
 };
 pub use counters::{COUNTERS_LEN, Counter, LossReason, counter_index};
-pub use decode::{DecodeError, Exec, File, Name, Record, RecordBody, Rename, Socket, decode};
+pub use decode::{Cgroup, DecodeError, Exec, File, Name, Record, RecordBody, Rename, Socket, decode};
 pub use fields::{FIELDS, Field, Need};
 pub use header::{Header, Kind, RECORD_BYTES_MAX, RECORD_VERSION, Ring, Tier};
 pub use part::Part;

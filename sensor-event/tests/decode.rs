@@ -4,10 +4,10 @@
 use proptest::prelude::{any, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use sensor_event::{
-    COUNTERS_LEN, Counter, CredsBody, DecodeError, ExecBody, ExecFlags, ExitBody, FIELDS, FileBody,
-    FileFlags, ForkBody, Header, Kind, LossReason, ModuleBody, NameBody, NamespaceBody, PathFlags, PathRef,
-    RECORD_BYTES_MAX, RECORD_VERSION, RecordBody, RenameBody, SocketBody, TargetBody, Tier, counter_index,
-    decode,
+    COUNTERS_LEN, CgroupBody, Counter, CredsBody, DecodeError, ExecBody, ExecFlags, ExitBody, FIELDS,
+    FileBody, FileFlags, ForkBody, Header, Kind, LossReason, ModuleBody, NameBody, NamespaceBody, PathFlags,
+    PathRef, RECORD_BYTES_MAX, RECORD_VERSION, RecordBody, RenameBody, SocketBody, TargetBody, Tier,
+    counter_index, decode,
 };
 use std::collections::BTreeSet;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -77,6 +77,10 @@ fn socket(kind: Kind) -> Vec<u8> {
     record(kind, &body, b"ab")
 }
 
+fn cgroup() -> Vec<u8> {
+    record(Kind::CGROUP, &CgroupBody { id: 7, path: path(4, PathFlags::default()) }, b"b\0a\0")
+}
+
 fn exit() -> Vec<u8> {
     record(Kind::EXIT, &ExitBody { wait_status: 256, reserved: 0 }, b"")
 }
@@ -96,6 +100,7 @@ fn samples() -> Vec<Vec<u8>> {
             Kind::MODULE_LOAD => record(kind, &ModuleBody::new_zeroed(), b""),
             Kind::BPF_LOAD => record(kind, &sensor_event::BpfBody::new_zeroed(), b""),
             Kind::NAMESPACE => record(kind, &NamespaceBody::new_zeroed(), b""),
+            Kind::CGROUP => cgroup(),
             Kind::CONNECT
             | Kind::CONNECT_RESULT
             | Kind::LISTEN
@@ -116,6 +121,12 @@ fn sections_come_apart_as_they_were_put_together() {
     assert_eq!(exec.cgroup.leaf_first().collect::<Vec<_>>(), [b"a.service"]);
     assert_eq!((exec.filename, exec.interpreter, exec.argv), (&b"./"[..], &b"iii"[..], &b"a\0b\0"[..]));
     assert_eq!(exec.exe.caller(), None);
+
+    let bytes = cgroup();
+    let RecordBody::Cgroup(cgroup) = decode(&bytes).expect("it is a cgroup").body else {
+        panic!("not a cgroup")
+    };
+    assert_eq!((cgroup.body.id, cgroup.path.leaf_first().collect::<Vec<_>>()), (7, vec![&b"b"[..], b"a"]));
 
     let bytes = name(Kind::FILE_UNLINK);
     let RecordBody::Unlink(unlink) = decode(&bytes).expect("it is an unlink").body else {

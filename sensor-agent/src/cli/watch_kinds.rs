@@ -39,7 +39,7 @@ impl Selection {
 
     /// What is shown, and what it takes to say who did it.
     pub(super) fn captured(&self) -> KindSet {
-        let needed = [Kind::PROCESS, Kind::CREDS, Kind::NAMESPACE];
+        let needed = [Kind::PROCESS, Kind::CGROUP, Kind::CREDS, Kind::NAMESPACE];
         let set = self.shown.iter().chain(&needed).fold(KindSet::PROCESS, |set, kind| set.with(*kind));
         if self.reads { set.with_reads() } else { set }
     }
@@ -59,7 +59,7 @@ pub(super) fn parse(word: &str) -> Result<KindWord, String> {
 }
 
 const FAMILIES: [(&str, &[Kind]); 4] = [
-    ("process", &[Kind::EXEC, Kind::FORK, Kind::EXIT, Kind::PROCESS]),
+    ("process", &[Kind::EXEC, Kind::FORK, Kind::EXIT, Kind::PROCESS, Kind::CGROUP]),
     ("network", &[Kind::CONNECT, Kind::CONNECT_RESULT, Kind::LISTEN, Kind::ACCEPT, Kind::SEND, Kind::SOCKET]),
     (
         "file",
@@ -92,7 +92,7 @@ const FAMILIES: [(&str, &[Kind]); 4] = [
 ];
 
 /// Shown only when asked for by name: too many, or no news.
-const NOT_BY_DEFAULT: [Kind; 3] = [Kind::FORK, Kind::PROCESS, Kind::EXEC_MAP];
+const NOT_BY_DEFAULT: [Kind; 4] = [Kind::FORK, Kind::PROCESS, Kind::CGROUP, Kind::EXEC_MAP];
 
 #[cfg(test)]
 mod tests {

@@ -73,6 +73,7 @@ fn describe(enriched: &EnrichedEvent) -> Option<(&'static str, String)> {
     Some(match &enriched.event.body {
         Body::Exec(exec) => ("exec", exec_text(exec, enriched.capabilities_gained.unwrap_or(0))),
         Body::Process(exec) => ("process", format!("cwd={}{}", exec.cwd, bracketed(&exec.exe))),
+        Body::Cgroup(cgroup) => ("cgroup", format!("{}{}", cgroup.path, bracketed(&cgroup.path))),
         Body::Fork(fork) => ("fork", set_text("new namespaces", &names::namespaces(fork.new_namespaces))),
         Body::Exit(exit) if exit.signal() != 0 => ("exit", format!("signal={}", exit.signal())),
         Body::Exit(exit) => ("exit", format!("code={}", exit.code())),

@@ -19,7 +19,7 @@ use crate::enrich::origin::Ancestry;
 use crate::enrich::seed::SeedProcess;
 use crate::enrich::subject::FileId;
 use crate::enrich::{CgroupTable, Image, Lineage, Placement};
-use crate::event::{Actor, BootNs, Event, Exec, Fork, Identity};
+use crate::event::{Actor, BootNs, Cgroup, Event, Exec, Fork, Identity};
 use crate::finding::{ANCESTORS_MAX, ProcessFacts};
 use crate::who::Who;
 pub use ended::ENDED_ARGUMENT_BYTES_MAX;
@@ -214,6 +214,11 @@ impl ProcessTable {
     /// Remembers where a control group is.
     pub fn seed_cgroup(&mut self, cgroup_id: u64, path: &str) {
         self.cgroups.learn_text(cgroup_id, path, BootNs::default());
+    }
+
+    /// Remembers where a control group was made.
+    pub fn learn_cgroup(&mut self, cgroup: &Cgroup, now: BootNs) {
+        self.cgroups.learn(cgroup.id, &cgroup.path, now);
     }
 
     /// The process an event's header names: added when unknown, its ids, name and place brought up to date.

@@ -2,7 +2,7 @@
 //! (text) crates.
 
 use super::{
-    Actor, Arguments, Body, BootNs, BpfLoad, ConnectResult, Creds, Event, Exec, Exit, FileOpen, Fork,
+    Actor, Arguments, Body, BootNs, BpfLoad, Cgroup, ConnectResult, Creds, Event, Exec, Exit, FileOpen, Fork,
     Identity, KernelPath, ModuleLoad, Name, Namespace, Rename, Socket, Target, Tier, path,
 };
 use nix::errno::Errno;
@@ -93,6 +93,9 @@ fn body(body: &RecordBody<'_>) -> Body {
         RecordBody::BpfLoad(bpf) => Body::BpfLoad(bpf_load(bpf)),
         RecordBody::Namespace(body) => Body::Namespace(namespace(body)),
         RecordBody::Process(record) => Body::Process(exec(record)),
+        RecordBody::Cgroup(record) => {
+            Body::Cgroup(Cgroup { id: record.body.id, path: KernelPath::walked(record.path) })
+        }
         RecordBody::Unknown(kind) => Body::Unknown(kind.0),
     }
 }

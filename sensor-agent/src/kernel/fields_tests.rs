@@ -79,6 +79,7 @@ const SINCE_7_0: &[&str] = &["7.0", "7.2", "7.3"];
 /// The arguments that programs take by position: tracepoints whose shape no [`sensor_event::ARGUMENTS`] looks up. The
 /// first is the tracepoint's own.
 const TRACEPOINTS: &[(&str, &str)] = &[
+    ("cgroup_mkdir", "void*, cgroup*, char*"),
     ("inet_sock_set_state", "void*, sock*, int, int"),
     ("module_load", "void*, module*"),
     ("sched_process_exec", "void*, task_struct*, pid_t, linux_binprm*"),

@@ -154,6 +154,7 @@ pub(super) const PROBES: &[Probe] = &[
     required(Kind::EXIT, &[&[tracepoint("sched_process_exit", "process_exit")]]),
     required(Kind::FORK, &[&[tracepoint("sched_process_fork", "process_fork")]]),
     required(Kind::EXEC, &[&[tracepoint("sched_process_exec", "process_exec")]]),
+    optional(Kind::CGROUP, &[&[tracepoint("cgroup_mkdir", "cgroup_mkdir")]]),
     required(Kind::CONNECT, &[&[SOCKET_STATE_NESTED, SOCKET_STATE]]),
     required(Kind::CONNECT_RESULT, &[&[SOCKET_STATE_NESTED, SOCKET_STATE]]),
     part(Part::CONNECT_UDP, &[CONNECT_UDP, &[SYS_EXIT]]),

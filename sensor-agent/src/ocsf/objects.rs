@@ -150,6 +150,8 @@ pub(super) struct Details<'a> {
     pub(super) bpf_tag: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bpf_instructions: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cgroup_id: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) namespaces_changed: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@
 use super::model::{Activity, Process};
 use super::objects::{Driver, DriverFile, Kernel};
 use super::{Class, Ocsf, bare_process, errno_status};
-use crate::event::{BpfLoad, Creds, ModuleLoad, Namespace, Target, names};
+use crate::event::{BpfLoad, Cgroup, Creds, ModuleLoad, Namespace, Target, names};
 use crate::finding::ProcessFacts;
 use crate::pipeline::EnrichedEvent;
 use std::borrow::Cow;
@@ -128,6 +128,18 @@ pub(super) fn namespace(namespace: &Namespace, activity: &mut Activity<'_>) {
     let details = &mut activity.unmapped.details;
     details.namespaces_changed = names::namespaces(namespace.flags);
     details.namespaces = Some(namespace.namespaces.into());
+}
+
+pub(super) fn cgroup<'a>(cgroup: &'a Cgroup, activity: &mut Activity<'a>) {
+    activity.classify(Class::Kernel, 1, "Create");
+    activity.status(errno_status(0));
+    activity.objects.kernel = Some(Kernel {
+        name: Cow::Borrowed(&cgroup.path.text),
+        type_id: OTHER_TYPE,
+        kind: "Control Group",
+        system_call: "mkdir",
+    });
+    activity.unmapped.details.cgroup_id = Some(cgroup.id);
 }
 
 /// A set of capabilities as /proc/PID/status shows it.

@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn type_uid_follows_from_class_and_activity(kind in 0usize..42) {
+    fn type_uid_follows_from_class_and_activity(kind in 0usize..43) {
         let who = Who::new(20, 10);
         let mut records = vec![who.exit(0), who.listen(1), who.unlink("/", "x", 0), who.exec("/x", &[])];
         records.extend(one_of_each());

@@ -365,6 +365,23 @@ fn the_cgroup_of_an_exec_places_processes_that_follow() {
 }
 
 #[test]
+fn a_process_is_placed_in_a_cgroup_that_was_just_made() {
+    let container = format!("/kubepods/pod1/{}", "0123456789abcdef".repeat(4));
+    let init = Who::new(30, 10).in_cgroup(78);
+    // It moves there after its fork and before its exec, as the first process of a container does.
+    let records = [
+        nginx().cgroup(78, &container),
+        nginx().fork(Who::new(30, 10)),
+        init.listen(5),
+        Who::new(31, 10).in_cgroup(79).listen(5),
+    ];
+    let mut pipeline = host();
+    let out = feed(&mut pipeline, &records);
+    assert_eq!(behaviours(&out), ["container:0123456789ab /usr/sbin/nginx listen tcp 127.0.0.1 5"]);
+    assert_eq!(pipeline.counters()["observations_of_unknown"], 1, "nobody told of group 79");
+}
+
+#[test]
 fn bytes_that_are_no_record_are_counted() {
     let mut pipeline = host();
     let mut unknown = nginx().exit(0);

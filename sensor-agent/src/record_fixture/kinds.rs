@@ -3,8 +3,8 @@
 
 use super::{Who, inode, leaf_first, reference};
 use sensor_event::{
-    Address, BpfBody, CredsBody, ExecBody, Family, FileBody, Ids, Kind, ModuleBody, NameBody, NamespaceBody,
-    Namespaces, PathFlags, RenameBody, SocketBody, SocketType, TargetBody,
+    Address, BpfBody, CgroupBody, CredsBody, ExecBody, Family, FileBody, Ids, Kind, ModuleBody, NameBody,
+    NamespaceBody, Namespaces, PathFlags, RenameBody, SocketBody, SocketType, TargetBody,
 };
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
@@ -193,6 +193,13 @@ impl Who {
         self.record(Kind::NAMESPACE, body.as_bytes(), &[])
     }
 
+    /// A control group that the process made.
+    pub(crate) fn cgroup(self, id: u64, path: &str) -> Vec<u8> {
+        let section = leaf_first(path);
+        let body = CgroupBody { id, path: reference(&section, PathFlags::default()) };
+        self.record(Kind::CGROUP, body.as_bytes(), &[&section])
+    }
+
     /// A process that the start-up scan in the kernel found in `/system.slice/web.service`, with all capabilities.
     pub(crate) fn found(self, exe: &str) -> Vec<u8> {
         let (path, cwd, cgroup) =
@@ -262,6 +269,7 @@ pub(crate) fn one_of_each() -> Vec<Vec<u8>> {
         who.bpf("probe", 0),
         who.bpf("refused", 22),
         who.unshare(0x4002_0000, 4_026_532_000, 0),
+        who.cgroup(78, "/system.slice/web.service/worker"),
         child.exit(9),
     ]
 }

@@ -2,7 +2,7 @@
 //! permitted. It may call the agent's kernel module.
 
 use crate::raw;
-use crate::support::{Capture, Folder, absolute, actor, bytes};
+use crate::support::{Capture, Folder, absolute, actor, bytes, no_cell};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -226,6 +226,37 @@ fn chroot_does_not_hide_where_a_program_lies() {
     assert_eq!(exec.exe, [bytes(folder.join("root")), inside].concat());
     assert_eq!(usize::from(exec.root_components), folder.join("program").components().count() - 1);
     assert_eq!(exec.cwd, bytes(folder.join("root")));
+}
+
+#[test]
+fn a_control_group_that_is_made_is_shown_with_its_path() {
+    let Some(mut capture) = Capture::start() else { return };
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("there is a list of mounts");
+    let mount = mounts.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let place = words.nth(1)?;
+        (words.next()? == "cgroup2").then_some(place)
+    });
+    let Some(mount) = mount else {
+        no_cell(Kind::CGROUP, "no cgroup v2 hierarchy is mounted");
+        return;
+    };
+    let name = format!("sensor-test-{}", std::process::id());
+    let outer = Path::new(mount).join(&name);
+    fs::create_dir_all(outer.join("inner")).expect("a control group can be made");
+    let ids = ["", "inner"].map(|name| fs::metadata(outer.join(name)).expect("it is there").ino());
+    let own = std::process::id();
+    for (id, path) in ids.into_iter().zip([format!("/{name}"), format!("/{name}/inner")]) {
+        let found = capture.wait("the control group", |record| match record.body {
+            RecordBody::Cgroup(cgroup) if cgroup.body.id == id => {
+                Some((record.header.pid, absolute(cgroup.path)))
+            }
+            _ => None,
+        });
+        assert_eq!((found.0, String::from_utf8_lossy(&found.1).ends_with(&path)), (own, true), "{found:?}");
+    }
+    fs::remove_dir(outer.join("inner")).and_then(|()| fs::remove_dir(&outer)).expect("it can be removed");
+    capture.cell(Kind::CGROUP, "id and path");
 }
 
 #[test]

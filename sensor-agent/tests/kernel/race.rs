@@ -209,7 +209,8 @@ fn a_connect_of_tcp_names_the_peer() {
         }
         _ => None,
     });
-    // On a busy host the kernel may not run the program for some changes of state. Each of them is counted.
+    // A kernel may skip the program for some changes of state, as that of a micro VM does in soft interrupts that its init
+    // happens to take. Each of them is counted.
     let counters = capture.counters();
     let missed: u64 = [Kind::CONNECT, Kind::CONNECT_RESULT]
         .map(|kind| counters.lost(kind, LossReason::Missed))

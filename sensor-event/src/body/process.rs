@@ -122,6 +122,17 @@ pub struct ExitBody {
     pub reserved: u32,
 }
 
+/// [`crate::Kind::CGROUP`]. The header describes who made it, who need not be in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CgroupBody {
+    /// Its cgroup v2 id, as [`crate::Header::cgroup_id`].
+    pub id: u64,
+    /// The node, walked over kernfs: leaf-first names.
+    pub path: PathRef,
+}
+
 const _: () = assert!(size_of::<ExecBody>() == 120, "exec body has no hidden padding");
 const _: () = assert!(size_of::<ForkBody>() == 40, "fork body has no hidden padding");
 const _: () = assert!(size_of::<ExitBody>() == 8, "exit body has no hidden padding");
+const _: () = assert!(size_of::<CgroupBody>() == 16, "cgroup body has no hidden padding");
