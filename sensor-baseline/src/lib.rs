@@ -10,6 +10,7 @@ mod floor;
 mod floor_rules;
 mod judge;
 mod learner;
+mod lint;
 mod matcher;
 mod merge;
 mod model;
@@ -18,6 +19,7 @@ mod pattern;
 mod severity;
 mod template;
 pub mod text;
+mod union;
 mod yaml;
 
 #[cfg(test)]
@@ -29,9 +31,11 @@ pub use explain::{Explanation, NEAREST_MAX};
 pub use floor::{ATTACK_VERSION, FloorRule, floor, floor_rule, floor_rules};
 pub use judge::Verdict;
 pub use learner::{Learned, Learner, LearnerCounters, LearnerLimits, Refusal};
+pub use lint::{Lint, Oddity, lint};
 pub use merge::{Candidate, Support, merge};
 pub use model::{Action, Behaviour, HostId, Observation, Seen, Subject, Traits, UnixNs, Workload};
 pub use object::{Endpoint, Object, ObjectError, PATH_TEXT_BYTES_MAX, PathText, Protocol};
 pub use pattern::{EPHEMERAL_PORT_MIN, Network, Pattern, Ports};
 pub use severity::{Severity, severity};
+pub use union::{settle_ports, union};
 pub use yaml::{ENTRIES_MAX, ParseError, TEXT_BYTES_MAX};

@@ -58,6 +58,16 @@ impl Network {
         }
     }
 
+    /// The one address it holds; none when it holds many.
+    pub(crate) fn only_address(self) -> Option<IpAddr> {
+        (self.prefix == full_prefix(self.address)).then_some(self.address)
+    }
+
+    /// Whether it holds every address of its family.
+    pub(crate) fn is_everything(self) -> bool {
+        self.prefix == 0
+    }
+
     /// Whether it holds addresses of this host alone.
     pub(crate) fn is_loopback(self) -> bool {
         let prefix_of_loopback = if self.address.is_ipv4() { 8 } else { 128 };

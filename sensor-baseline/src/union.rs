@@ -1,0 +1,106 @@
+//! Baselines put together by hand, entry by entry. Not what hosts learned with counts (see `merge`). May call:
+//! `baseline`, `ephemeral`.
+
+use std::collections::BTreeMap;
+
+use crate::baseline::{Baseline, Disposition, Entry};
+use crate::ephemeral::EphemeralClasses;
+use crate::model::{Action, Subject, Workload};
+use crate::pattern::Pattern;
+
+/// A baseline of every entry and every armed workload of some baselines.
+///
+/// What one of them denies stays denied, and what one retired stays retired, whatever another says of exactly the same
+/// entry. Their order, their grouping, and one that is there twice make no difference. Versions go: the result is none
+/// of them.
+#[must_use]
+pub fn union<'a>(fleet: &str, baselines: impl IntoIterator<Item = &'a Baseline>) -> Baseline {
+    let mut union = Baseline::empty(fleet);
+    let mut entries: BTreeMap<Listed, Disposition> = BTreeMap::new();
+    for baseline in baselines {
+        for workload in baseline.workloads() {
+            union.arm(workload.clone());
+        }
+        for Entry { workload, subject, disposition, action, pattern } in baseline.entries() {
+            let strictest = entries.entry((workload, subject, action, pattern)).or_insert(disposition);
+            if strictness(disposition) > strictness(*strictest) {
+                *strictest = disposition;
+            }
+        }
+    }
+    for ((workload, subject, action, pattern), disposition) in entries {
+        union.insert(Entry { workload, subject, disposition, action, pattern });
+    }
+    union
+}
+
+/// The baseline with ports that vary in what it allows as the ephemeral class, as learning would have put it.
+#[must_use]
+pub fn settle_ports(baseline: &Baseline) -> Baseline {
+    let is_allowed = |entry: &Entry| entry.disposition == Disposition::Allow;
+    let allowed: Vec<Entry> = baseline.entries().filter(is_allowed).collect();
+    let classes = EphemeralClasses::of(&allowed);
+    let mut settled = Baseline { workloads: BTreeMap::new(), ..baseline.clone() };
+    for workload in baseline.workloads() {
+        settled.arm(workload.clone());
+    }
+    for entry in baseline.entries() {
+        settled.insert(if is_allowed(&entry) { classes.settle(entry) } else { entry });
+    }
+    settled
+}
+
+/// What an entry is about, without what it says.
+type Listed = (Workload, Subject, Action, Pattern);
+
+const fn strictness(disposition: Disposition) -> u8 {
+    match disposition {
+        Disposition::Allow => 0,
+        Disposition::Retired => 1,
+        Disposition::Deny => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{settle_ports, union};
+    use crate::baseline::Baseline;
+    use crate::testing::{any_baseline, baseline};
+    use proptest::prelude::{prop_assert_eq, proptest};
+
+    #[test]
+    fn what_one_denies_or_retired_stays_so() {
+        let check = |one: &str, other: &str, expected: &str| {
+            assert_eq!(union("web", [&baseline(one), &baseline(other)]), baseline(expected));
+        };
+        check("exec: [/bin/a]", "exec: [/bin/b]", "exec: [/bin/a, /bin/b]");
+        check("exec: [/bin/a]", "retired: {exec: [/bin/a]}", "retired: {exec: [/bin/a]}");
+        check("retired: {exec: [/bin/a]}", "deny: {exec: [/bin/a]}", "deny: {exec: [/bin/a]}");
+        check("exec: [/bin/*]", "deny: {exec: [/bin/a]}", "{exec: [/bin/*], deny: {exec: [/bin/a]}}");
+    }
+
+    #[test]
+    fn ports_that_hosts_chose_become_their_class() {
+        let hosts =
+            ["listen: [tcp 40001]", "listen: [tcp 40002]", "listen: [tcp 40003, tcp 80]"].map(baseline);
+        let settled = settle_ports(&union("web", &hosts));
+        assert_eq!(settled, baseline("listen: [tcp 80, tcp ephemeral]"));
+        let denied = baseline("deny: {listen: [tcp 40001, tcp 40002, tcp 40003]}");
+        assert_eq!(settle_ports(&denied), denied);
+    }
+
+    proptest! {
+        #[test]
+        fn union_is_commutative_associative_and_idempotent(
+            a in any_baseline(), b in any_baseline(), c in any_baseline(),
+        ) {
+            let of = |baselines: &[&Baseline]| union("web", baselines.iter().copied());
+            prop_assert_eq!(of(&[&a, &b]), of(&[&b, &a]));
+            prop_assert_eq!(of(&[&of(&[&a, &b]), &c]), of(&[&a, &of(&[&b, &c])]));
+            prop_assert_eq!(of(&[&of(&[&a]), &a]), of(&[&a]));
+            let settled = settle_ports(&of(&[&a, &b]));
+            prop_assert_eq!(settle_ports(&settled), settled.clone());
+            prop_assert_eq!(Baseline::parse(&settled.to_yaml()).unwrap(), settled);
+        }
+    }
+}
