@@ -10,6 +10,7 @@ macro_rules! say {
     }};
 }
 
+mod baseline;
 mod capture;
 mod check;
 mod duration;
@@ -61,6 +62,9 @@ enum Command {
     Record(record::RecordArguments),
     /// Judge a recording by a baseline, as `judge` would have.
     Replay(replay::ReplayArguments),
+    /// Look at baselines, compare, merge, try and edit them.
+    #[command(subcommand)]
+    Baseline(baseline::BaselineCommand),
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,6 +115,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Enroll(arguments) => enroll(arguments),
         Command::Record(arguments) => record::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Baseline(command) => baseline::run(&command),
     }
 }
 

@@ -156,7 +156,7 @@ fn new_name(path: &Path) -> PathBuf {
 }
 
 /// Replaces the file in one step: nobody reads half a baseline.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     let new = new_name(path);
     let written = std::fs::File::create(&new).and_then(|mut file| {
         file.write_all(text.as_bytes())?;

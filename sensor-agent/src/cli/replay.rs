@@ -9,10 +9,11 @@ use crate::event::BootNs;
 use crate::pipeline::Output;
 use crate::recording::{Part, RecordingReader};
 use anyhow::Context as _;
+use sensor_baseline::Baseline;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -29,12 +30,24 @@ pub(super) struct ReplayArguments {
 
 pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
-    let name = || arguments.file.display().to_string();
-    let file = File::open(&arguments.file).with_context(|| format!("cannot open {}", name()))?;
+    let mut verdicts = Verdicts::default();
+    let hostname = replay(&arguments.file, baseline, |output| verdicts.add(output))?;
+    verdicts.print(arguments.json, &hostname)?;
+    Ok(verdicts.exit_code())
+}
+
+/// Judges a recording; `take` gets what each record makes. Tells what was lost, and how much there was. Returns the name
+/// of the host that was recorded.
+pub(super) fn replay(
+    path: &Path,
+    baseline: Baseline,
+    mut take: impl FnMut(&mut Output),
+) -> anyhow::Result<String> {
+    let name = || path.display().to_string();
+    let file = File::open(path).with_context(|| format!("cannot open {}", name()))?;
     let mut reader = RecordingReader::new(BufReader::new(file)).with_context(name)?;
     let wish = Wish { baseline: Some(baseline), scope: Scope::Host, emit_events: false };
     let mut pipeline = pipeline(reader.start(), wish);
-    let mut verdicts = Verdicts::default();
     let mut output = Output::default();
     let end = loop {
         output.clear();
@@ -42,16 +55,16 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
             Part::Record(record) => pipeline.handle(&record, &mut output),
             Part::End(end) => break end,
         }
-        verdicts.add(&mut output);
+        take(&mut output);
     };
     output.clear();
     pipeline.tick(BootNs(u64::MAX), &mut output);
-    verdicts.add(&mut output);
+    take(&mut output);
     for (what, count) in &end.lost {
         say!("lost when recorded {what} count={count}");
     }
     print_troubles(&pipeline, BTreeMap::new());
-    say!("replayed {} records of {}", end.records, reader.start().hostname);
-    verdicts.print(arguments.json, &reader.start().hostname)?;
-    Ok(verdicts.exit_code())
+    let hostname = &reader.start().hostname;
+    say!("replayed {} records of {hostname}", end.records);
+    Ok(hostname.clone())
 }

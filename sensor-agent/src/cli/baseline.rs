@@ -1,0 +1,180 @@
+//! `baseline`: what a person does with baselines before they are in force. Not what a baseline means: that is the
+//! baseline crate's. It may call the sibling modules and the baseline crate.
+
+mod backtest;
+mod edit;
+
+use super::learn::write_whole;
+use super::{EXIT_FINDINGS, read_baseline};
+use anyhow::Context as _;
+use clap::Subcommand;
+use sensor_baseline::{
+    Action, Baseline, Behaviour, Object, Observation, Subject, Traits, UnixNs, Workload, diff, lint,
+    settle_ports, union,
+};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BaselineCommand {
+    /// Name entries without effect and entries that allow too much: exit 0 for none, 2 for some.
+    Lint(LintArguments),
+    /// Say by which entries two baselines differ: exit 0 for none, 2 for some.
+    Diff(DiffArguments),
+    /// Put baselines together, for example what two hosts learned.
+    Merge(MergeArguments),
+    /// Say what a baseline thinks of one behaviour, and why: exit 2 when it is a finding.
+    Explain(ExplainArguments),
+    /// Say what a baseline would find in recordings that another would not: exit 2 when it would find more.
+    Backtest(backtest::BacktestArguments),
+    /// Change entries, unless that would hide a known attack.
+    Edit(edit::EditArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LintArguments {
+    /// Baselines to look at.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DiffArguments {
+    /// The one before.
+    old: PathBuf,
+    /// The one after.
+    new: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct MergeArguments {
+    /// Baselines to put together.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Name of the fleet that the result is for [default: that of the files, when it is the same].
+    #[arg(long, value_name = "NAME")]
+    fleet: Option<String>,
+    /// The file to write; one that is there is replaced [default: stdout].
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExplainArguments {
+    /// The baseline.
+    file: PathBuf,
+    /// For example `unit:nginx.service`.
+    workload: String,
+    /// For example `/usr/sbin/nginx`.
+    subject: String,
+    /// exec, connect, listen, write, delete or rename.
+    #[arg(value_parser = parse_action)]
+    action: Action,
+    /// As in a baseline: `/usr/bin/id`, `tcp 10.0.0.5 5432`, `/old -> /new`.
+    object: String,
+}
+
+pub(super) fn run(command: &BaselineCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        BaselineCommand::Lint(arguments) => run_lint(arguments),
+        BaselineCommand::Diff(arguments) => run_diff(arguments),
+        BaselineCommand::Merge(arguments) => run_merge(arguments),
+        BaselineCommand::Explain(arguments) => run_explain(arguments),
+        BaselineCommand::Backtest(arguments) => backtest::run(arguments),
+        BaselineCommand::Edit(arguments) => edit::run(arguments),
+    }
+}
+
+fn run_lint(arguments: &LintArguments) -> anyhow::Result<ExitCode> {
+    let mut text = String::new();
+    for file in &arguments.files {
+        for lint in lint(&read_baseline(file)?) {
+            text += &format!("{}: {lint}\n", file.display());
+        }
+    }
+    print(&text)?;
+    Ok(found(!text.is_empty()))
+}
+
+fn run_diff(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
+    let diff = diff(&read_baseline(&arguments.old)?, &read_baseline(&arguments.new)?);
+    print(&diff.to_string())?;
+    Ok(found(!diff.is_empty()))
+}
+
+fn run_merge(arguments: &MergeArguments) -> anyhow::Result<ExitCode> {
+    let baselines: Vec<Baseline> =
+        arguments.files.iter().map(|file| read_baseline(file)).collect::<anyhow::Result<_>>()?;
+    let fleet = match &arguments.fleet {
+        Some(fleet) => fleet.clone(),
+        None => same_fleet(&baselines, &arguments.files)?,
+    };
+    write(arguments.output.as_deref(), &settle_ports(&union(&fleet, &baselines)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn same_fleet(baselines: &[Baseline], files: &[PathBuf]) -> anyhow::Result<String> {
+    let first = &baselines.first().context("no baseline is given")?.fleet;
+    if let Some(other) = baselines.iter().position(|baseline| baseline.fleet != *first) {
+        let (one, two) = (files[0].display(), files[other].display());
+        anyhow::bail!(
+            "{one} is of fleet {first:?}, {two} of {:?}: say whose the result is with --fleet",
+            baselines[other].fleet
+        );
+    }
+    Ok(first.clone())
+}
+
+fn run_explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
+    let baseline = read_baseline(&arguments.file)?;
+    let object = Object::parse(arguments.action, &arguments.object)
+        .with_context(|| format!("object of {}", arguments.action))?;
+    let behaviour = Behaviour {
+        workload: Workload(arguments.workload.clone()),
+        subject: Subject(arguments.subject.clone()),
+        action: arguments.action,
+        object,
+    };
+    let observation = Observation { behaviour, traits: Traits::default(), time: UnixNs::default() };
+    let verdict = baseline.judge(&observation);
+    let explanation = baseline.explain(&observation, &verdict);
+    let mut text = format!("{}\n", explanation.summary);
+    for nearest in &explanation.nearest {
+        text += &format!("nearest: {nearest}\n");
+    }
+    if verdict.is_finding() && !explanation.edit.is_empty() {
+        text += &format!("to allow it:\n{}\n", explanation.edit.trim_end());
+    }
+    print(&text)?;
+    Ok(found(verdict.is_finding()))
+}
+
+fn parse_action(name: &str) -> Result<Action, String> {
+    let names = Action::ALL.map(Action::name).join(", ");
+    Action::parse(name).ok_or_else(|| format!("not one of {names}"))
+}
+
+/// Writes a baseline to a file in one step, or to stdout.
+fn write(path: Option<&Path>, baseline: &Baseline) -> anyhow::Result<()> {
+    let text = baseline.to_yaml();
+    match path {
+        Some(path) => write_whole(path, &text).with_context(|| format!("cannot write {}", path.display())),
+        None => print(&text),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // The reader has seen enough; the exit code still tells.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
+}
+
+fn found(something: bool) -> ExitCode {
+    if something { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! `baseline backtest`: what a candidate would change, tried on recordings. Not the replay. It may call the sibling
+//! modules and the baseline crate.
+
+use super::super::replay::replay;
+use super::{found, print, read_baseline};
+use crate::pipeline::Output;
+use sensor_baseline::{Baseline, Behaviour, Severity, Verdict};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct BacktestArguments {
+    /// The baseline to try.
+    candidate: PathBuf,
+    /// Files that `record` made.
+    #[arg(required = true, value_name = "RECORDING")]
+    recordings: Vec<PathBuf>,
+    /// The baseline to compare it with [default: one that lists nothing, so that only floor rules find something].
+    #[arg(long, value_name = "FILE")]
+    current: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &BacktestArguments) -> anyhow::Result<ExitCode> {
+    let candidate = read_baseline(&arguments.candidate)?;
+    let current = match &arguments.current {
+        Some(path) => read_baseline(path)?,
+        None => Baseline::empty(&candidate.fleet),
+    };
+    let change = Change::between(&current, &candidate, &arguments.recordings)?;
+    let text = if arguments.json {
+        serde_json::to_string(&change).expect("strings, numbers and lists are JSON") + "\n"
+    } else {
+        change.to_text()
+    };
+    print(&text)?;
+    Ok(found(!change.raised.is_empty()))
+}
+
+/// By which findings two baselines differ on the same recordings, each finding once, in the order of the text form.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Change {
+    /// Found with the new one only.
+    pub(super) raised: Vec<Told>,
+    /// Found with the old one only.
+    pub(super) silenced: Vec<Told>,
+    /// Found with both.
+    pub(super) kept_count: usize,
+}
+
+/// One finding of a recording.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Told {
+    behaviour: Behaviour,
+    severity: &'static str,
+    reason: &'static str,
+    summary: String,
+    count: u64,
+}
+
+impl Change {
+    pub(super) fn between(old: &Baseline, new: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut before = findings(old, recordings)?;
+        let mut change = Self::default();
+        for (key, told) in findings(new, recordings)? {
+            match before.remove(&key) {
+                Some(_) => change.kept_count += 1,
+                None => change.raised.push(told),
+            }
+        }
+        change.silenced = before.into_values().collect();
+        Ok(change)
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = format!("would raise {} findings\n", self.raised.len());
+        text.extend(self.raised.iter().map(Told::line));
+        text += &format!("would silence {} findings\n", self.silenced.len());
+        text.extend(self.silenced.iter().map(Told::line));
+        text + &format!("unchanged: {} findings\n", self.kept_count)
+    }
+}
+
+impl Told {
+    /// For a person, newline included.
+    pub(super) fn line(&self) -> String {
+        let times = if self.count == 1 { "once".to_owned() } else { format!("{} times", self.count) };
+        format!("  [{}] {} ({}, {times})\n", self.severity, self.behaviour, self.reason)
+    }
+}
+
+/// What was found, and why: a floor rule by its id.
+type Key = (Behaviour, &'static str);
+
+fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<BTreeMap<Key, Told>> {
+    let mut findings = BTreeMap::new();
+    for recording in recordings {
+        replay(recording, baseline.clone(), |output| add(&mut findings, output))?;
+    }
+    Ok(findings)
+}
+
+/// Counts what was observed, and keeps the first finding of each.
+fn add(findings: &mut BTreeMap<Key, Told>, output: &mut Output) {
+    for finding in output.findings.drain(..) {
+        let behaviour = finding.behaviour;
+        let reason = match finding.reason {
+            crate::finding::Reason::Floor(rule) => rule.id,
+            reason => reason.name(),
+        };
+        findings.entry((behaviour.clone(), reason)).or_insert_with(|| Told {
+            behaviour,
+            severity: Severity::name(finding.severity),
+            reason,
+            summary: finding.explanation.summary,
+            count: 0,
+        });
+    }
+    for (observation, verdict) in output.observations.drain(..) {
+        let reason = match verdict {
+            Verdict::Floor(rule) => rule.id,
+            Verdict::Novel => "novel",
+            Verdict::Denied => "denied",
+            Verdict::Allowed | Verdict::Learning => continue,
+        };
+        if let Some(told) = findings.get_mut(&(observation.behaviour, reason)) {
+            told.count += 1;
+        }
+    }
+}

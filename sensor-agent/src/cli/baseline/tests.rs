@@ -1,0 +1,190 @@
+//! The subcommands on recordings made of fixtures. Not their words on the command line. It may call everything public of
+//! the parent module.
+
+use super::backtest::{self, Change};
+use super::{BaselineCommand, read_baseline};
+use crate::enrich::seed::Seed;
+use crate::record_fixture::Who;
+use crate::recording::{RecordingWriter, Start};
+use clap::Parser;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// A command line without the `sensor-agent` before it.
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(subcommand)]
+    command: BaselineCommand,
+}
+
+const NGINX_ONLY: &str =
+    "fleet: web\nworkloads:\n  unit:web.service:\n    /usr/sbin/nginx: {listen: [tcp 80]}\n";
+
+/// nginx, which was there before, serves, and then is made to run a shell that writes where jobs are.
+fn attack(folder: &Path) -> PathBuf {
+    let (nginx, shell) = (Who::new(10, 1), Who::new(20, 10));
+    recording(
+        folder,
+        "attack.rec",
+        &[
+            nginx.found("/usr/sbin/nginx"),
+            nginx.listen(80),
+            nginx.fork(shell),
+            shell.exec("/usr/bin/dash", &["sh"]),
+            shell.connect(1, 4444),
+            shell.connect(2, 4444),
+        ],
+    )
+}
+
+fn recording(folder: &Path, name: &str, records: &[Vec<u8>]) -> PathBuf {
+    let start = Start {
+        hostname: "web-1".to_owned(),
+        kernel_release: "6.18".to_owned(),
+        boot_to_unix_offset_ns: 0,
+        own: None,
+        seed: Seed::default(),
+    };
+    let path = folder.join(name);
+    let mut writer = RecordingWriter::new(fs::File::create(&path).unwrap(), &start).unwrap();
+    records.iter().for_each(|record| writer.record(record).unwrap());
+    writer.finish(BTreeMap::new()).unwrap();
+    path
+}
+
+fn write(folder: &Path, name: &str, yaml: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, yaml).unwrap();
+    path
+}
+
+/// Runs a command line; words are split at `|`.
+fn run(line: &str) -> anyhow::Result<ExitCode> {
+    let words = std::iter::once("baseline").chain(line.split('|'));
+    super::run(&Line::try_parse_from(words).expect("the line is one of the command").command)
+}
+
+fn text(told: &[backtest::Told]) -> Vec<String> {
+    told.iter().map(|told| told.line().trim().to_owned()).collect()
+}
+
+#[test]
+fn a_backtest_tells_what_a_candidate_would_raise_and_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let attack = attack(folder.path());
+    let read = |yaml: &str| read_baseline(&write(folder.path(), "b.yaml", yaml)).unwrap();
+    let (nothing, narrow) = (read("fleet: web\nworkloads: {}\n"), read(NGINX_ONLY));
+    let wide = read(&NGINX_ONLY.replace("listen", "exec: [/usr/bin/dash], listen"));
+    let recordings = [attack];
+    let shell = "[low] unit:web.service /usr/sbin/nginx exec /usr/bin/dash (novel, once)";
+    let connect = "unit:web.service /usr/sbin/nginx connect tcp 127.0.0.1 4444 (shell-connect, 2 times)";
+
+    let change = Change::between(&nothing, &narrow, &recordings).unwrap();
+    assert_eq!((text(&change.raised), text(&change.silenced)), (vec![shell.to_owned()], Vec::new()));
+    assert_eq!(change.kept_count, 1, "a floor rule needs no baseline");
+    let change = Change::between(&narrow, &wide, &recordings).unwrap();
+    assert_eq!((text(&change.raised), text(&change.silenced)), (Vec::new(), vec![shell.to_owned()]));
+    // A shell lends its acts to who started it.
+    let silent = read(&NGINX_ONLY.replace("listen", "connect: [tcp 127.0.0.1 4444], listen"));
+    let change = Change::between(&narrow, &silent, &recordings).unwrap();
+    assert_eq!(text(&change.silenced).len(), 1);
+    assert!(text(&change.silenced)[0].ends_with(connect), "{:?}", change.silenced);
+}
+
+#[test]
+fn a_backtest_ends_with_2_when_more_would_be_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let attack = attack(folder.path());
+    let narrow = write(folder.path(), "narrow.yaml", NGINX_ONLY);
+    let wide =
+        write(folder.path(), "wide.yaml", &NGINX_ONLY.replace("listen", "exec: [/usr/bin/dash], listen"));
+    let [attack, narrow, wide] = [attack, narrow, wide].map(|path| path.display().to_string());
+    assert_eq!(run(&format!("backtest|{narrow}|{attack}")).unwrap(), ExitCode::from(2));
+    assert_eq!(
+        run(&format!("backtest|{narrow}|{attack}|--current|{wide}|--json")).unwrap(),
+        ExitCode::from(2)
+    );
+    assert_eq!(run(&format!("backtest|{wide}|{attack}|--current|{narrow}")).unwrap(), ExitCode::SUCCESS);
+}
+
+#[test]
+fn an_edit_that_hides_an_attack_is_refused_with_its_finding_unless_forced() {
+    let folder = tempfile::tempdir().unwrap();
+    let attack = attack(folder.path()).display().to_string();
+    let path = write(folder.path(), "b.yaml", NGINX_ONLY);
+    let file = path.display().to_string();
+    let allow = "--allow|unit:web.service|/usr/sbin/nginx|exec|/usr/bin/dash";
+    let refused = run(&format!("edit|{file}|{allow}|--attack|{attack}")).unwrap_err().to_string();
+    assert!(refused.contains("would silence 1 findings"), "{refused}");
+    assert!(refused.contains("unit:web.service /usr/sbin/nginx exec /usr/bin/dash"), "{refused}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), NGINX_ONLY, "nothing is written");
+    let harmless = "--allow|unit:web.service|/usr/sbin/nginx|write|/var/log/nginx/*.log";
+    assert_eq!(run(&format!("edit|{file}|{harmless}|--attack|{attack}")).unwrap(), ExitCode::SUCCESS);
+    assert_eq!(run(&format!("edit|{file}|{allow}|--attack|{attack}|--force")).unwrap(), ExitCode::SUCCESS);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("/usr/bin/dash") && text.contains("/var/log/nginx/*.log"), "{text}");
+}
+
+#[test]
+fn edits_change_what_an_entry_says_and_name_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "b.yaml", NGINX_ONLY);
+    let edited = |words: &str| run(&format!("edit|{}|{words}", path.display()));
+    let entry = "unit:web.service|/usr/sbin/nginx|listen|tcp 80";
+    for (option, expected) in [("--deny", "deny"), ("--retire", "retired"), ("--allow", "listen: [tcp 80]")] {
+        edited(&format!("{option}|{entry}")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let is_there = text.contains(expected) || text.contains("listen:\n");
+        assert!(is_there, "{option}: {text}");
+        assert_eq!(read_baseline(&path).unwrap().entry_count(), 1, "{option}");
+    }
+    let check = |words: &str, expected: &str| {
+        let error = format!("{:#}", edited(words).unwrap_err());
+        assert!(error.contains(expected), "{words}: {error}");
+    };
+    check(&format!("--allow|{entry}"), "says so already");
+    check(
+        "--remove|unit:web.service|/usr/sbin/nginx|listen|tcp 81",
+        "not in the baseline: unit:web.service /usr/sbin/nginx listen tcp 81",
+    );
+    check("--allow|unit:db.service|/x|exec|/y", "--arm unit:db.service");
+    check("--allow|unit:web.service|/x|run|/y", "action \"run\": not one of exec, connect");
+    check("--allow|unit:web.service|/x|exec|y", "found \"y\"");
+    check("--arm|web.service", "expected a workload");
+    edited("--arm|unit:db.service|--allow|unit:db.service|/x|exec|/y").unwrap();
+    edited(&format!("--remove|{entry}")).unwrap();
+    assert_eq!(read_baseline(&path).unwrap().entry_count(), 1);
+}
+
+#[test]
+fn merging_names_fleets_that_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = write(folder.path(), "one.yaml", NGINX_ONLY);
+    let two =
+        write(folder.path(), "two.yaml", &NGINX_ONLY.replace("web\n", "db\n").replace("tcp 80", "tcp 81"));
+    let out = folder.path().join("both.yaml");
+    let [one, two] = [one, two].map(|path| path.display().to_string());
+    let error = run(&format!("merge|{one}|{two}")).unwrap_err().to_string();
+    assert!(error.contains("two.yaml of \"db\": say whose the result is with --fleet"), "{error}");
+    run(&format!("merge|{one}|{two}|--fleet|all|-o|{}", out.display())).unwrap();
+    let both = read_baseline(&out).unwrap();
+    assert_eq!((both.fleet.as_str(), both.entry_count()), ("all", 2));
+    assert_eq!(run(&format!("diff|{one}|{}", out.display())).unwrap(), ExitCode::from(2));
+    assert_eq!(run(&format!("diff|{one}|{one}")).unwrap(), ExitCode::SUCCESS);
+}
+
+#[test]
+fn lint_and_explain_end_with_2_when_there_is_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let clean = write(folder.path(), "clean.yaml", NGINX_ONLY).display().to_string();
+    let odd = write(folder.path(), "odd.yaml", &NGINX_ONLY.replace("listen", "exec: [/usr/bin/*], listen"));
+    assert_eq!(run(&format!("lint|{clean}")).unwrap(), ExitCode::SUCCESS);
+    assert_eq!(run(&format!("lint|{clean}|{}", odd.display())).unwrap(), ExitCode::from(2));
+    let explained = |rest: &str| run(&format!("explain|{clean}|unit:web.service|/usr/sbin/nginx|{rest}"));
+    assert_eq!(explained("listen|tcp 0.0.0.0 80").unwrap(), ExitCode::SUCCESS);
+    assert_eq!(explained("exec|/bin/sh").unwrap(), ExitCode::from(2));
+    let wrong = format!("{:#}", explained("connect|tcp 80").unwrap_err());
+    assert!(wrong.contains("object of connect: expected"), "{wrong}");
+}
