@@ -22,6 +22,7 @@ mod live;
 mod outlet;
 mod record;
 mod replay;
+mod report;
 mod signals;
 mod watch;
 mod watch_kinds;

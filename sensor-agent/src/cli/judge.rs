@@ -5,6 +5,7 @@ use super::capture::{
     Batch, Capture, Consumer, Ended, boot_now, command_scope, print_imbalances, print_totals,
 };
 use super::live::{Wish, feed, pipeline, print_troubles};
+use super::report::{ReportArguments, Told};
 use super::who::{self, WhoArguments};
 use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
 use crate::account::Delivered;
@@ -17,7 +18,7 @@ use anyhow::Context as _;
 use sensor_baseline::{Baseline, Behaviour, Verdict, Workload};
 use std::collections::{BTreeSet, HashMap};
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,8 @@ pub(super) struct JudgeArguments {
     /// Print one JSON object per finding; the command's output then goes to stderr.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    report: ReportArguments,
     #[command(flatten)]
     who: WhoArguments,
     #[command(flatten)]
@@ -58,6 +61,12 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     judge.verdicts.print_unarmed();
     judge.verdicts.print(arguments.json, &hostname)?;
     let is_troubled = !arguments.span.command.is_empty() && command_trouble(&ended, &judge.pipeline);
+    let trouble = match ended.account.lost_total() {
+        _ if is_troubled => Some("not everything could be seen, or the command failed: see the log"),
+        0 => None,
+        _ => Some("records were lost: something may have gone unseen"),
+    };
+    arguments.report.write(&judge.verdicts.told(&arguments.baseline, trouble))?;
     Ok(match judge.verdicts.is_empty() {
         false => ExitCode::from(EXIT_FINDINGS),
         true if is_troubled => ExitCode::from(EXIT_TROUBLE),
@@ -66,7 +75,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// A command that the baseline does not list would pass unjudged: better to say so before it runs.
-fn check_armed(baseline: &Baseline, scope: &Scope, path: &std::path::Path) -> anyhow::Result<()> {
+fn check_armed(baseline: &Baseline, scope: &Scope, path: &Path) -> anyhow::Result<()> {
     match scope {
         Scope::Command(workload) if !baseline.is_armed(workload) => {
             anyhow::bail!(
@@ -219,6 +228,17 @@ impl Verdicts {
         }
     }
 
+    /// What there is to report.
+    pub(super) fn told<'a>(&'a self, baseline: &'a Path, trouble: Option<&'static str>) -> Told<'a> {
+        let findings = self.findings.iter().map(|finding| (finding, self.count_of(finding))).collect();
+        Told { findings, dropped_count: self.findings_dropped, trouble, baseline }
+    }
+
+    fn count_of(&self, finding: &Finding) -> u64 {
+        let key = (finding.behaviour.clone(), finding.reason.name());
+        self.counts.get(&key).copied().unwrap_or(1)
+    }
+
     /// Whether nothing was found.
     pub(super) const fn is_empty(&self) -> bool {
         self.findings.is_empty()
@@ -233,8 +253,7 @@ impl Verdicts {
     pub(super) fn print(&self, json: bool, hostname: &str) -> anyhow::Result<()> {
         let mut stdout = std::io::stdout().lock();
         for finding in &self.findings {
-            let key = (finding.behaviour.clone(), finding.reason.name());
-            let count = self.counts.get(&key).copied().unwrap_or(1);
+            let count = self.count_of(finding);
             let text = if json {
                 finding_text::json_line(finding, count, hostname)
             } else {

@@ -4,6 +4,7 @@
 use super::judge::Verdicts;
 use super::live::{Wish, pipeline, print_troubles};
 use super::read_baseline;
+use super::report::ReportArguments;
 use crate::enrich::process_table::Scope;
 use crate::event::BootNs;
 use crate::pipeline::Output;
@@ -26,23 +27,34 @@ pub(super) struct ReplayArguments {
     /// Print one JSON object per finding.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    report: ReportArguments,
 }
 
 pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
     let mut verdicts = Verdicts::default();
-    let hostname = replay(&arguments.file, baseline, |output| verdicts.add(output))?;
-    verdicts.print(arguments.json, &hostname)?;
+    let replayed = replay(&arguments.file, baseline, |output| verdicts.add(output))?;
+    verdicts.print(arguments.json, &replayed.hostname)?;
+    let trouble = replayed.has_losses.then_some("records were lost when this was recorded");
+    arguments.report.write(&verdicts.told(&arguments.baseline, trouble))?;
     Ok(verdicts.exit_code())
 }
 
-/// Judges a recording; `take` gets what each record makes. Tells what was lost, and how much there was. Returns the name
-/// of the host that was recorded.
+/// What was recorded.
+pub(super) struct Replayed {
+    /// The host's name.
+    pub(super) hostname: String,
+    /// Whether records were lost.
+    pub(super) has_losses: bool,
+}
+
+/// Judges a recording; `take` gets what each record makes. Tells what was lost, and how much there was.
 pub(super) fn replay(
     path: &Path,
     baseline: Baseline,
     mut take: impl FnMut(&mut Output),
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Replayed> {
     let name = || path.display().to_string();
     let file = File::open(path).with_context(|| format!("cannot open {}", name()))?;
     let mut reader = RecordingReader::new(BufReader::new(file)).with_context(name)?;
@@ -66,5 +78,5 @@ pub(super) fn replay(
     print_troubles(&pipeline, BTreeMap::new());
     let hostname = &reader.start().hostname;
     say!("replayed {} records of {hostname}", end.records);
-    Ok(hostname.clone())
+    Ok(Replayed { hostname: hostname.clone(), has_losses: end.lost.values().any(|count| *count > 0) })
 }

@@ -24,7 +24,7 @@ pub(super) struct WatchArguments {
     #[arg(long)]
     json: bool,
     /// Which events: names of kinds (exec, connect, file_open, ...) and of families (process, network, file, privilege)
-    /// [default: all but fork, process and exec_map].
+    /// [default: all but fork, process, cgroup and exec_map].
     #[arg(long, value_delimiter = ',', value_name = "KINDS", value_parser = watch_kinds::parse)]
     kind: Vec<KindWord>,
     /// Also opens that only read, and opens that fail: many.

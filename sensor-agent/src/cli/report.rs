@@ -1,0 +1,181 @@
+//! Findings of a gate as files that CI systems read: JUnit XML and SARIF 2.1.0. Not what is printed (see `finding_text`).
+//! It may call `finding_text`, `finding` and the baseline crate's types.
+
+use super::finding_text;
+use super::learn::write_whole;
+use crate::finding::{Finding, Reason};
+use anyhow::Context as _;
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use sensor_baseline::{ATTACK_VERSION, Severity};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReportArguments {
+    /// Also write the findings as JUnit XML: each is a failed test.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Also write the findings as SARIF 2.1.0.
+    #[arg(long, value_name = "FILE")]
+    sarif: Option<PathBuf>,
+}
+
+/// What a gate has to tell.
+pub(super) struct Told<'a> {
+    /// Each finding once, with how often its behaviour was seen.
+    pub(super) findings: Vec<(&'a Finding, u64)>,
+    /// Findings beyond those.
+    pub(super) dropped_count: u64,
+    /// What kept the gate from seeing everything.
+    pub(super) trouble: Option<&'static str>,
+    /// What was judged by.
+    pub(super) baseline: &'a Path,
+}
+
+impl ReportArguments {
+    /// Writes the files that were asked for.
+    pub(super) fn write(&self, told: &Told<'_>) -> anyhow::Result<()> {
+        let unwritable = |path: &Path| format!("cannot write {}", path.display());
+        if let Some(path) = &self.junit {
+            let text = junit(told).to_string().context("cannot make a JUnit report")?;
+            write_whole(path, &text).with_context(|| unwritable(path))?;
+        }
+        if let Some(path) = &self.sarif {
+            let text =
+                serde_json::to_string_pretty(&sarif(told)).expect("strings, numbers and lists are JSON");
+            write_whole(path, &(text + "\n")).with_context(|| unwritable(path))?;
+        }
+        Ok(())
+    }
+}
+
+/// A suite whose tests are the findings, and one that says whether everything was seen.
+fn junit(told: &Told<'_>) -> Report {
+    let mut suite = TestSuite::new("behaviour");
+    for (finding, count) in &told.findings {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        status
+            .set_type(rule_id(finding.reason))
+            .set_message(format!("[{}] {}", finding.severity.name(), finding.explanation.summary))
+            .set_description(finding_text::block(finding, *count));
+        let mut case = TestCase::new(finding.behaviour.to_string(), status);
+        case.set_classname(&*finding.behaviour.workload.0);
+        suite.add_test_case(case);
+    }
+    let trouble = match told.dropped_count {
+        0 => told.trouble.map(str::to_owned),
+        count => Some(format!("{count} more findings are not in this report")),
+    };
+    let status = match trouble {
+        None => TestCaseStatus::success(),
+        Some(trouble) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+            status.set_message(trouble);
+            status
+        }
+    };
+    suite.add_test_case(TestCase::new("everything was seen and judged", status));
+    let mut report = Report::new("sensor-agent");
+    report.add_test_suite(suite);
+    report
+}
+
+fn sarif(told: &Told<'_>) -> Value {
+    let rules: BTreeMap<&str, Value> = told
+        .findings
+        .iter()
+        .map(|(finding, _)| (rule_id(finding.reason), sarif_rule(finding.reason)))
+        .collect();
+    let results: Vec<Value> =
+        told.findings.iter().map(|(finding, count)| sarif_result(finding, *count, told)).collect();
+    let mut notes = Vec::new();
+    if let Some(trouble) = told.trouble {
+        notes.push(json!({ "level": "error", "message": { "text": trouble } }));
+    }
+    if told.dropped_count > 0 {
+        let text = format!("{} more findings are not in this report", told.dropped_count);
+        notes.push(json!({ "level": "error", "message": { "text": text } }));
+    }
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "sensor-agent",
+                "version": env!("CARGO_PKG_VERSION"),
+                "rules": rules.into_values().collect::<Vec<_>>(),
+            } },
+            "invocations": [{
+                "executionSuccessful": notes.is_empty(),
+                "toolExecutionNotifications": notes,
+            }],
+            "results": results,
+        }],
+    })
+}
+
+fn sarif_rule(reason: Reason) -> Value {
+    let (text, tags): (&str, Vec<String>) = match reason {
+        Reason::Novel => ("behaviour that the baseline does not allow", Vec::new()),
+        Reason::Denied => ("behaviour that the baseline denies by name", Vec::new()),
+        Reason::Floor(rule) => {
+            (rule.title, rule.techniques.iter().map(|id| format!("attack-{ATTACK_VERSION}/{id}")).collect())
+        }
+    };
+    json!({
+        "id": rule_id(reason),
+        "shortDescription": { "text": text },
+        "properties": { "tags": tags },
+    })
+}
+
+/// The place is the baseline: that is what a person would edit.
+fn sarif_result(finding: &Finding, count: u64, told: &Told<'_>) -> Value {
+    let behaviour = finding.behaviour.to_string();
+    json!({
+        "ruleId": rule_id(finding.reason),
+        "level": sarif_level(finding.severity),
+        "message": { "text": finding.explanation.summary },
+        "locations": [{
+            "physicalLocation": {
+                "artifactLocation": { "uri": told.baseline.to_string_lossy() },
+                "region": { "startLine": 1 },
+            },
+            "logicalLocations": [{ "fullyQualifiedName": behaviour }],
+        }],
+        "partialFingerprints": { "behaviour/v1": fingerprint(&behaviour) },
+        "occurrenceCount": count,
+        "properties": {
+            "severity": finding.severity.name(),
+            "nearest": finding.explanation.nearest,
+            "edit": finding.explanation.edit,
+        },
+    })
+}
+
+const fn rule_id(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Floor(rule) => rule.id,
+        Reason::Novel | Reason::Denied => reason.name(),
+    }
+}
+
+const fn sarif_level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Informational | Severity::Low => "note",
+        Severity::Medium => "warning",
+        Severity::High | Severity::Critical => "error",
+    }
+}
+
+/// Tells findings apart from one run to the next.
+fn fingerprint(behaviour: &str) -> String {
+    Sha256::digest(behaviour).iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
+const FINGERPRINT_BYTES: usize = 16;
+
+#[cfg(test)]
+mod tests;
