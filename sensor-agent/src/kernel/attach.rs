@@ -12,11 +12,13 @@ use aya::programs::{
     BtfTracePoint, CgroupSkb, CgroupSkbAttachType, FEntry, FExit, Program as LoadedProgram, RawTracePoint,
 };
 use aya::{Btf, Ebpf};
-use sensor_event::{Part, SYSCALL_CLASSES_LEN, SyscallClass, Tier, syscall_classes};
+use sensor_event::{Kind, Part, SYSCALL_CLASSES_LEN, SyscallClass, Tier, syscall_classes};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
-/// Attaches everything that is wanted: the better hooks first, then the tracepoints, which are told what is left to them.
+/// Attaches everything that is wanted. What tells of processes comes first, with a look at those that are there: whoever
+/// acts later is known, also who does not live until all is attached. Then the better hooks, then the tracepoints, which are
+/// told what is left to them.
 ///
 /// # Errors
 /// When a part that is required got no hook.
@@ -31,6 +33,9 @@ pub(super) fn attach_all(
         .filter(|probe| options.kinds.contains(probe.part.kind()))
         .map(|probe| Attempt { probe, used: None, failures: Vec::new() })
         .collect();
+    for attempt in attempts.iter_mut().filter(|attempt| OF_PROCESSES.contains(&attempt.probe.part.kind())) {
+        attacher.try_tier(attempt, Tier::TRACEPOINT, false);
+    }
     for attempt in &mut attempts {
         attacher.try_tier(attempt, Tier::LSM, options.tracepoint_only);
     }
@@ -42,6 +47,9 @@ pub(super) fn attach_all(
     }
     attempts.into_iter().map(Attempt::status).collect()
 }
+
+/// What tells of processes and where they are, by tracepoints on all kernels.
+const OF_PROCESSES: [Kind; 5] = [Kind::EXIT, Kind::FORK, Kind::EXEC, Kind::CGROUP, Kind::PROCESS];
 
 /// A part on its way to a hook.
 struct Attempt {
@@ -177,7 +185,7 @@ impl Attacher<'_> {
                 loaded.load().map_err(|error| fail(&error))?;
                 loaded.attach(event).map(drop).map_err(|error| fail(&error))
             }
-            Attach::TaskIterator => iterator::load(loaded, self.btf),
+            Attach::TaskIterator => iterator::scan(loaded, self.btf),
             Attach::CgroupEgress => {
                 let root =
                     crate::enrich::seed::cgroup_mount().ok_or("no cgroup v2 file system is mounted")?;

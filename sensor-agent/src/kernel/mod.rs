@@ -115,7 +115,7 @@ impl Kernel {
     /// # Errors
     /// When a capability, BTF, a required field or a required hook is missing, or the kernel refuses the object.
     pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
-        let load::Loaded { mut ebpf, mut hooks } = load::load(options)?;
+        let load::Loaded { mut ebpf, hooks } = load::load(options)?;
         let flush_log = if options.bpf_log { Some(log_flusher(&mut ebpf)?) } else { None };
         let lifecycle = take_map(&mut ebpf, "LIFECYCLE")?;
         let activity = take_map(&mut ebpf, "ACTIVITY")?;
@@ -124,8 +124,6 @@ impl Kernel {
         let misses = Misses::of(&ebpf, stood_in);
         let drain = Drain::new(lifecycle, activity);
         let waiter = drain.waiter()?;
-        // Last: a process that starts during the scan is seen by the hooks as well.
-        iterator::run(&mut ebpf, &mut hooks);
         let missed_at_end = Vec::new();
         Ok(Self { hooks, drain, waiter, counters, misses, missed_at_end, flush_log, ebpf: Some(ebpf) })
     }

@@ -16,7 +16,7 @@ pub(super) enum Attach {
     RawTracepoint(&'static str),
     /// The root of the cgroup v2 hierarchy, where packets leave.
     CgroupEgress,
-    /// An iterator over all tasks, which is read once, when everything else is attached.
+    /// An iterator over all tasks, which is read once, when what tells of processes is attached.
     TaskIterator,
 }
 
@@ -82,9 +82,7 @@ const fn fexit(function: &'static str, name: &'static str) -> Program {
 
 /// The one program at the exit of system calls.
 const SYS_EXIT: Program = Program { name: "sys_exit", attach: Attach::RawTracepoint("sys_exit") };
-/// Its name in the object; [`super::iterator`] reads it.
-pub(super) const TASK_ITERATOR: &str = "process_seen";
-const TASKS: Program = Program { name: TASK_ITERATOR, attach: Attach::TaskIterator };
+const TASKS: Program = Program { name: "process_seen", attach: Attach::TaskIterator };
 const DATAGRAM: Program = Program { name: "datagram_out", attach: Attach::CgroupEgress };
 /// Refused before 5.19: completions do not carry their request there.
 const RING: Program = tracepoint("io_uring_complete", "uring_complete");
@@ -155,6 +153,8 @@ pub(super) const PROBES: &[Probe] = &[
     required(Kind::FORK, &[&[tracepoint("sched_process_fork", "process_fork")]]),
     required(Kind::EXEC, &[&[tracepoint("sched_process_exec", "process_exec")]]),
     optional(Kind::CGROUP, &[&[tracepoint("cgroup_mkdir", "cgroup_mkdir")]]),
+    // After these: a process that starts during the scan is seen by them as well.
+    optional(Kind::PROCESS, &[&[TASKS]]),
     required(Kind::CONNECT, &[&[SOCKET_STATE_NESTED, SOCKET_STATE]]),
     required(Kind::CONNECT_RESULT, &[&[SOCKET_STATE_NESTED, SOCKET_STATE]]),
     part(Part::CONNECT_UDP, &[CONNECT_UDP, &[SYS_EXIT]]),
@@ -191,7 +191,6 @@ pub(super) const PROBES: &[Probe] = &[
     required(Kind::VM_WRITE, &[&[SYS_EXIT]]),
     required(Kind::BPF_LOAD, &[&[SYS_EXIT]]),
     required(Kind::NAMESPACE, &[&[SYS_EXIT]]),
-    optional(Kind::PROCESS, &[&[TASKS]]),
     optional(Kind::MODULE_LOAD, &[&[tracepoint("module_load", "module_load")]]),
 ];
 

@@ -7,11 +7,12 @@ use sensor_agent::enrich::seed;
 use sensor_agent::kernel::HookState;
 use sensor_agent::pipeline::{Output, Pipeline, PipelineConfig};
 use sensor_event::{Header, Kind, Namespaces, PathFlags, RecordBody};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the actor says when it runs.
 const READY: u8 = b'+';
@@ -74,6 +75,51 @@ fn namespace(pid: u32, name: &str) -> u32 {
     let Ok(link) = fs::read_link(format!("/proc/{pid}/ns/{name}")) else { return 0 };
     let text = link.to_str().expect("plain text");
     text.split(['[', ']']).nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn whoever_acts_is_introduced_also_while_hooks_are_attached() {
+    let folder = Folder::new();
+    let is_over = AtomicBool::new(false);
+    let write = format!(": >{}", folder.join("file").display());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                Command::new("/bin/sh").arg("-c").arg(&write).status().expect("a shell runs");
+            }
+        });
+        let capture = Capture::start_new().filter(has_iterator);
+        if let Some(mut capture) = capture {
+            let own = std::process::id();
+            capture.wait("a write of the storm", |record| {
+                let is_write = matches!(record.body, RecordBody::FileOpen(_)) && record.header.ppid == own;
+                is_write.then_some(())
+            });
+            check_introduced(&capture, own);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// No child of `parent` does anything but fork and end before a record has told what it is.
+fn check_introduced(capture: &Capture, parent: u32) {
+    let mut known = HashSet::new();
+    let told = capture.all(|header, body| {
+        let identity = (header.pid, header.start_time_ns);
+        Some(match body {
+            RecordBody::Fork(fork) => (Some((fork.child_pid, fork.child_start_time_ns)), None),
+            RecordBody::Exec(_) | RecordBody::Process(_) => (Some(identity), None),
+            RecordBody::Exit(_) => (None, None),
+            _ if header.ppid == parent => (None, Some((identity, header.kind.name()))),
+            _ => (None, None),
+        })
+    });
+    for (introduced, acted) in told {
+        known.extend(introduced);
+        if let Some((identity, kind)) = acted {
+            assert!(known.contains(&identity), "{kind} by {identity:?}, of whom nothing was told");
+        }
+    }
 }
 
 #[test]
