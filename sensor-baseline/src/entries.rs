@@ -1,7 +1,7 @@
 //! The entries of one (workload, subject, disposition, action), made ready for matching. Not the order in which
 //! dispositions are asked (see `judge`). May call: `matcher`, `pattern`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::matcher::PathMatcher;
 use crate::object::{Endpoint, Object, PathText, Protocol};
@@ -12,6 +12,8 @@ use crate::pattern::{Network, Pattern, Ports};
 pub(crate) struct EntrySet {
     patterns: BTreeSet<Pattern>,
     literal_paths: HashSet<Box<str>>,
+    /// New names by old name.
+    literal_renames: HashMap<Box<str>, HashSet<Box<str>>>,
     path_templates: Vec<PathMatcher>,
     rename_templates: Vec<(PathMatcher, PathMatcher)>,
     /// Patterns that hold more than one endpoint.
@@ -35,7 +37,9 @@ impl EntrySet {
                 self.literal_paths.insert(path.as_str().into());
             }
             Pattern::Path(path) => self.path_templates.push(PathMatcher::new(path)),
-            Pattern::Rename { from, to } if from.is_literal() && to.is_literal() => {}
+            Pattern::Rename { from, to } if from.is_literal() && to.is_literal() => {
+                self.literal_renames.entry(from.as_str().into()).or_default().insert(to.as_str().into());
+            }
             Pattern::Rename { from, to } => {
                 self.rename_templates.push((PathMatcher::new(from), PathMatcher::new(to)));
             }
@@ -90,7 +94,7 @@ impl EntrySet {
         })
     }
 
-    /// Whether some pattern holds the object. Does not allocate for paths and endpoints.
+    /// Whether some pattern holds the object. Does not allocate for an object that is one name, as observed ones are.
     pub(crate) fn holds(&self, object: &Object) -> bool {
         match object {
             Object::Path(path) => self.holds_path(path),
@@ -106,11 +110,12 @@ impl EntrySet {
     }
 
     fn holds_rename(&self, from: &PathText, to: &PathText) -> bool {
-        self.patterns.contains(&Pattern::Rename { from: from.clone(), to: to.clone() })
-            || self
-                .rename_templates
-                .iter()
-                .any(|(old, new)| old.matches(from.as_str()) && new.matches(to.as_str()))
+        let (old, new) = (from.as_str(), to.as_str());
+        let is_literal = from.is_literal() && to.is_literal();
+        self.literal_renames.get(old).is_some_and(|names| names.contains(new))
+            || self.rename_templates.iter().any(|(from, to)| from.matches(old) && to.matches(new))
+            || (!is_literal
+                && self.patterns.contains(&Pattern::Rename { from: from.clone(), to: to.clone() }))
     }
 
     fn holds_endpoint(&self, endpoint: &Endpoint) -> bool {
