@@ -410,6 +410,10 @@ mod tests {
             }
             proptest::prop_assert!(forward.behaviours().eq(backward.behaviours()));
             let baseline = forward.to_baseline("web");
+            let mut restored = Learner::new(LearnerLimits::default());
+            restored.restore(forward.behaviours().map(|(behaviour, seen)| (behaviour.clone(), *seen)));
+            proptest::prop_assert_eq!(&restored.to_baseline("web"), &baseline);
+            proptest::prop_assert!(restored.behaviours().eq(forward.behaviours()));
             for (one, taken) in made.iter().zip(taken) {
                 if taken {
                     proptest::prop_assert_eq!(baseline.judge(one), Verdict::Allowed);

@@ -199,9 +199,9 @@ fn mixes_cases(word: &str) -> bool {
 mod tests {
     use super::template;
     use crate::matcher::PathMatcher;
-    use crate::model::Traits;
+    use crate::model::{Action, Behaviour, Traits};
     use crate::object::Object;
-    use crate::testing::{behaviour, observation};
+    use crate::testing::{any_path, behaviour, observation, observations};
 
     fn learned(action: &str, object: &str, ephemeral: bool) -> String {
         let traits = Traits { ephemeral, ..Traits::default() };
@@ -323,6 +323,42 @@ mod tests {
             let Object::Path(literal) = &made.behaviour.object else { unreachable!() };
             let Object::Path(path) = template(&made).object else { unreachable!() };
             proptest::prop_assert!(PathMatcher::new(&path).matches(literal.as_str()), "{} {}", path, literal);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_executed_or_reached_is_learned_as_it_is(made in observations()) {
+            for one in made {
+                let learned = template(&one);
+                let varies = matches!(one.behaviour.action, Action::Write | Action::Delete | Action::Rename);
+                proptest::prop_assert!(varies || learned == one.behaviour, "{}", learned);
+            }
+        }
+
+        #[test]
+        fn a_template_holds_its_own_name_and_no_other_word(
+            path in any_path(),
+            shaped in "(/[a-z]{1,5}([0-9]{1,9}|-[0-9a-f]{8,40}|\\.20[0-2][0-9]-0[1-9]-1[0-9])?){1,4}",
+            // Beyond the letters of hexadecimal digits.
+            word in "[a-z]{0,9}[g-z][a-z]{0,9}",
+            at in 0..4_usize,
+        ) {
+            for path in [path, shaped] {
+                let made = Behaviour { object: Object::path(&path), ..behaviour("write", "/x") };
+                let written = observation(made, Traits::default());
+                let Object::Path(learned) = template(&written).object else { panic!("a path") };
+                let matcher = PathMatcher::new(&learned);
+                let Object::Path(literal) = &written.behaviour.object else { panic!("a path") };
+                proptest::prop_assert!(!literal.is_literal() || matcher.matches(literal.as_str()), "{}", learned.as_str());
+                let mut names: Vec<&str> = path.split('/').skip(1).collect();
+                let at = at % names.len();
+                if names[at] != word && !path.starts_with("/tmp/") {
+                    names[at] = &word;
+                    let other = format!("/{}", names.join("/"));
+                    proptest::prop_assert!(!matcher.matches(&other), "{} holds {}", learned.as_str(), other);
+                }
+            }
         }
     }
 }
