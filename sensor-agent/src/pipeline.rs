@@ -1,6 +1,7 @@
 //! Record in, events, observations and findings out: one synchronous function. Not a driver: no clock, no I/O, no
 //! thread. It may call `event`, `enrich`, `connect_join`, `finding` and the baseline crate.
 
+mod incidents;
 mod observe;
 
 use crate::account::Delivered;
@@ -11,6 +12,7 @@ use crate::enrich::seed::{Rescan, Seed};
 use crate::enrich::{FreshFiles, Process, ProcessTable};
 use crate::event::{Body, BootNs, ConnectResult, Event, Identity, Socket};
 use crate::finding::{Finding, ProcessFacts};
+use incidents::Incidents;
 use observe::{FindingKey, observed};
 use sensor_baseline::{Baseline, Observation, UnixNs, Verdict, Workload};
 use std::collections::BTreeMap;
@@ -92,6 +94,7 @@ pub struct Pipeline {
     processes: ProcessTable,
     fresh_files: FreshFiles,
     connects: ConnectJoin<EnrichedEvent>,
+    incidents: Incidents,
     reported: Recent<FindingKey, ()>,
     now: BootNs,
     delivered: Delivered,
@@ -120,6 +123,7 @@ impl Pipeline {
             processes: ProcessTable::new(Policy { own: config.own, scope: config.scope.clone() }),
             fresh_files: FreshFiles::default(),
             connects: ConnectJoin::default(),
+            incidents: Incidents::default(),
             reported: Recent::new(REPORTED_MAX, config.repeat_ns),
             now: BootNs::default(),
             delivered: Delivered::default(),

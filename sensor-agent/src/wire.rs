@@ -150,6 +150,7 @@ fn finding_message(finding: &Finding, hostname: &str) -> v1::Finding {
         object_from_caller: finding.object_from_caller,
         baseline_version: finding.baseline_version,
         hostname: hostname.to_owned(),
+        incident: finding.incident.clone(),
     }
 }
 
@@ -253,6 +254,7 @@ mod tests {
             tier: "tracepoint",
             object_from_caller: false,
             baseline_version: 3,
+            incident: "7-5-1".to_owned(),
         }
     }
 

@@ -198,6 +198,9 @@ pub struct Finding {
     /// Host name as the agent knows it: claimed.
     #[prost(string, tag = "12")]
     pub hostname: ::prost::alloc::string::String,
+    /// Findings of one process subtree that follow each other closely have the same; another agent's may be called the same.
+    #[prost(string, tag = "13")]
+    pub incident: ::prost::alloc::string::String,
 }
 /// A declared hole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -40,6 +40,7 @@ pub(super) fn json_line(finding: &Finding, count: u64, hostname: &str) -> String
         object_from_caller: finding.object_from_caller,
         baseline_version: finding.baseline_version,
         hostname,
+        incident: &finding.incident,
         count,
     };
     serde_json::to_string(&object).expect("strings, numbers and lists are JSON") + "\n"
@@ -61,6 +62,7 @@ pub(super) fn block(finding: &Finding, count: u64) -> String {
     for (name, value) in finding_who::lines(&finding.process) {
         line(name, &value);
     }
+    line("incident", &finding.incident);
     line("workload", &behaviour.workload.0);
     line("subject", &behaviour.subject.0);
     let caller = if finding.object_from_caller { " (the caller's word)" } else { "" };
@@ -126,6 +128,7 @@ struct FindingObject<'a> {
     object_from_caller: bool,
     baseline_version: u64,
     hostname: &'a str,
+    incident: &'a str,
     count: u64,
 }
 

@@ -144,6 +144,7 @@ impl Pipeline {
         }
         self.reported.put(key, (), self.now);
         self.counters.findings += 1;
+        let incident = self.incidents.of(&self.processes, process, observation.time, self.now);
         let empty = Baseline::empty("");
         out.findings.push(Finding {
             time: observation.time,
@@ -157,6 +158,7 @@ impl Pipeline {
             tier: event.tier.name(),
             object_from_caller: observation.traits.object_from_caller,
             baseline_version,
+            incident,
         });
     }
 }

@@ -350,6 +350,57 @@ fn a_chroot_does_not_choose_how_its_scripts_are_called() {
     );
 }
 
+/// The incidents of findings, in the order in which they come.
+fn incidents(records: &[Vec<u8>]) -> Vec<String> {
+    let baseline = Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap();
+    let mut pipeline = with(PipelineConfig { baseline: Some(baseline), ..PipelineConfig::default() });
+    feed(&mut pipeline, records).findings.into_iter().map(|finding| finding.incident).collect()
+}
+
+#[test]
+fn findings_of_one_subtree_are_one_incident() {
+    let (worker, shell, tool) = (Who::new(20, 10), Who::new(30, 20), Who::new(31, 30));
+    let other = Who::new(21, 10);
+    let found = incidents(&[
+        nginx().fork(worker),
+        nginx().fork(other),
+        worker.fork(shell),
+        shell.exec("/usr/bin/dash", &["sh"]),
+        shell.fork(tool),
+        tool.exec("/usr/bin/id", &["id"]),
+        shell.open("/srv/x", 0o101, FileFlags::CREATED),
+        worker.fork(Who::new(32, 20)),
+        Who::new(32, 20).exec("/usr/bin/perl", &["perl"]),
+        other.fork(Who::new(33, 21)),
+        Who::new(33, 21).exec("/usr/bin/awk", &["awk"]),
+        nginx().listen(99),
+    ]);
+    let [by_worker @ .., by_other, by_nginx] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(by_worker.len(), 4, "{found:?}");
+    assert!(by_worker.iter().all(|incident| *incident == by_worker[0]), "{found:?}");
+    assert!(by_worker[0].starts_with("20-"), "{found:?}");
+    assert!(by_other.starts_with("21-") && by_nginx.starts_with("10-"), "{found:?}");
+}
+
+#[test]
+fn an_incident_ends_when_nothing_follows_for_a_while() {
+    const MINUTE: u64 = 60_000_000_000;
+    let shell = Who::new(20, 10);
+    let found = incidents(&[
+        nginx().at(MINUTE).fork(shell),
+        shell.at(MINUTE).listen(1),
+        shell.at(5 * MINUTE).listen(2),
+        shell.at(9 * MINUTE).listen(3),
+        shell.at(15 * MINUTE).listen(4),
+    ]);
+    assert_eq!(found.len(), 4);
+    assert!(
+        found[0] == found[1] && found[1] == found[2],
+        "each within five minutes of the one before: {found:?}"
+    );
+    assert_ne!(found[2], found[3]);
+}
+
 #[test]
 fn a_fileless_exec_is_a_finding_without_a_baseline() {
     let record = nginx().exec_with("/memfd:x", &["x"], ExecFlags::MEMFD, PathFlags::NO_NAMESPACE, "");

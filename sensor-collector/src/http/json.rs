@@ -40,6 +40,7 @@ pub(super) struct FindingJson {
     tier: String,
     object_from_caller: bool,
     baseline_version: u64,
+    incident: String,
 }
 
 #[derive(Serialize)]
@@ -125,6 +126,7 @@ impl FindingJson {
             tier: finding.tier,
             object_from_caller: finding.object_from_caller,
             baseline_version: finding.baseline_version,
+            incident: finding.incident,
         })
     }
 }

@@ -353,6 +353,7 @@ pub(crate) fn finding(seq: u64, behaviour: v1::Behaviour, reason: v1::Reason) ->
         }),
         tier: "tracepoint".to_owned(),
         object_from_caller: false,
+        incident: "7-5-1".to_owned(),
         baseline_version: 1,
         hostname: "host-a".to_owned(),
     };

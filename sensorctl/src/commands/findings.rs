@@ -97,6 +97,7 @@ fn describe(finding: &Value) -> String {
         "fleet",
         format!("{} (baseline version {})", cell(&finding["fleet"]), cell(&finding["baseline_version"])),
     );
+    line("incident", cell(&finding["incident"]));
     line("workload", cell(&finding["workload"]));
     line("subject", cell(&finding["subject"]));
     line("action", cell(&finding["action"]));
