@@ -199,7 +199,7 @@ struct LearnedKeeper {
     table: Option<Table>,
     learner: Learner,
     /// Changed, and not yet written.
-    unwritten: BTreeMap<Behaviour, Seen>,
+    unwritten: BTreeMap<Arc<Behaviour>, Seen>,
     /// Evictions that the table knows of.
     evicted_written: u64,
     degraded: Option<String>,
@@ -255,7 +255,8 @@ impl LearnedKeeper {
         if self.table.is_none() {
             self.open();
             // The file may be a new one.
-            let known = self.learner.behaviours().map(|(behaviour, seen)| (behaviour.clone(), *seen));
+            let known =
+                self.learner.behaviours().map(|(behaviour, seen)| (Arc::new(behaviour.clone()), *seen));
             self.unwritten.extend(known);
         }
         let evicted = self.learner.counters().evicted;
@@ -280,11 +281,9 @@ impl LearnedKeeper {
     }
 
     /// What the table has and the learner has evicted.
-    fn forgotten(&self) -> Vec<Behaviour> {
+    fn forgotten(&self) -> Vec<Arc<Behaviour>> {
         let Some(table) = &self.table else { return Vec::new() };
-        let known: std::collections::BTreeSet<&Behaviour> =
-            self.learner.behaviours().map(|(behaviour, _)| behaviour).collect();
-        table.written.keys().filter(|behaviour| !known.contains(behaviour)).cloned().collect()
+        table.written.keys().filter(|behaviour| !self.learner.knows(behaviour)).cloned().collect()
     }
 
     fn fail(&mut self, error: &rusqlite::Error) {

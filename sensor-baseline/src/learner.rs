@@ -99,15 +99,15 @@ impl Learner {
             self.counters.refused_no_text += 1;
             return Learned::Refused(Refusal::NoText);
         }
-        self.add(template(observation), Seen::once(observation.time))
+        self.add(Arc::new(template(observation)), Seen::once(observation.time))
     }
 
-    fn add(&mut self, behaviour: Behaviour, seen: Seen) -> Learned {
-        let known = self.workloads.get_mut(&behaviour.workload);
-        if let Some(before) = known.as_ref().and_then(|known| known.behaviours.get(&behaviour)) {
-            let (before, after) = (*before, before.join(seen));
-            let behaviour = Arc::new(behaviour);
-            self.put(&behaviour, after, Some(before));
+    fn add(&mut self, behaviour: Arc<Behaviour>, seen: Seen) -> Learned {
+        let known = self.workloads.get(&behaviour.workload);
+        if let Some((known, before)) = known.and_then(|known| known.behaviours.get_key_value(&behaviour)) {
+            // The one that is held already: a behaviour is in memory once.
+            let (behaviour, before) = (Arc::clone(known), *before);
+            self.put(&behaviour, before.join(seen), Some(before));
             self.changed.insert(behaviour);
             self.counters.learned += 1;
             return Learned::Known;
@@ -117,7 +117,6 @@ impl Learner {
             return Learned::Refused(Refusal::Full);
         }
         self.behaviour_count += 1;
-        let behaviour = Arc::new(behaviour);
         self.put(&behaviour, seen, None);
         self.changed.insert(behaviour);
         self.counters.learned += 1;
@@ -158,24 +157,25 @@ impl Learner {
 
     /// Takes back what [`Self::behaviours`] of an earlier run gave; what is beyond the bounds is refused and counted.
     /// Restored behaviours do not count as changed.
-    pub fn restore(&mut self, behaviours: impl IntoIterator<Item = (Behaviour, Seen)>) {
+    pub fn restore(&mut self, behaviours: impl IntoIterator<Item = (Arc<Behaviour>, Seen)>) {
         for (behaviour, seen) in behaviours {
             let was_changed = self.changed.contains(&behaviour);
-            self.add(behaviour.clone(), seen);
+            self.add(Arc::clone(&behaviour), seen);
             if !was_changed {
                 self.changed.remove(&behaviour);
             }
         }
     }
 
-    /// What is new, or was seen again, since the last call. An evicted behaviour is not in it.
-    pub fn take_changed(&mut self) -> Vec<(Behaviour, Seen)> {
+    /// What is new, or was seen again, since the last call. An evicted behaviour is not in it. Shared, so that who keeps
+    /// it takes no second copy.
+    pub fn take_changed(&mut self) -> Vec<(Arc<Behaviour>, Seen)> {
         let changed = std::mem::take(&mut self.changed);
         changed
             .into_iter()
             .filter_map(|behaviour| {
                 let seen = *self.workloads.get(&behaviour.workload)?.behaviours.get(&behaviour)?;
-                Some((Arc::unwrap_or_clone(behaviour), seen))
+                Some((behaviour, seen))
             })
             .collect()
     }
@@ -187,6 +187,12 @@ impl Learner {
             self.recount(workload, known.once.len(), 0);
             self.changed.retain(|behaviour| behaviour.workload != *workload);
         }
+    }
+
+    /// Whether a behaviour is known.
+    #[must_use]
+    pub fn knows(&self, behaviour: &Behaviour) -> bool {
+        self.workloads.get(&behaviour.workload).is_some_and(|known| known.behaviours.contains_key(behaviour))
     }
 
     /// Number of behaviours known.
@@ -411,7 +417,7 @@ mod tests {
             proptest::prop_assert!(forward.behaviours().eq(backward.behaviours()));
             let baseline = forward.to_baseline("web");
             let mut restored = Learner::new(LearnerLimits::default());
-            restored.restore(forward.behaviours().map(|(behaviour, seen)| (behaviour.clone(), *seen)));
+            restored.restore(forward.behaviours().map(|(behaviour, seen)| (std::sync::Arc::new(behaviour.clone()), *seen)));
             proptest::prop_assert_eq!(&restored.to_baseline("web"), &baseline);
             proptest::prop_assert!(restored.behaviours().eq(forward.behaviours()));
             for (one, taken) in made.iter().zip(taken) {

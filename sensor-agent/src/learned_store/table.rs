@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -18,7 +19,7 @@ pub(super) struct Table {
     db: Connection,
     pub(super) mark: LearnedMark,
     /// When each row last took a revision, nanoseconds since the Unix epoch.
-    pub(super) written: HashMap<Behaviour, u64>,
+    pub(super) written: HashMap<Arc<Behaviour>, u64>,
     /// Whether no row has taken a revision since the file was opened.
     is_fresh: bool,
 }
@@ -28,8 +29,8 @@ impl Table {
     /// forget them, so that starts a new epoch.
     pub(super) fn write(
         &mut self,
-        changed: &BTreeMap<Behaviour, Seen>,
-        gone: &[Behaviour],
+        changed: &BTreeMap<Arc<Behaviour>, Seen>,
+        gone: &[Arc<Behaviour>],
     ) -> rusqlite::Result<()> {
         let (mut mark, mut is_fresh) = (self.mark, self.is_fresh);
         let now_ns = unix_ns();
@@ -62,7 +63,10 @@ impl Table {
                 tx.prepare_cached(RECOUNT)?
                     .execute(params![workload, subject, action, object, count, last])?;
             }
-            written.push((behaviour.clone(), if is_revised { now_ns } else { revised_ns.unwrap_or(now_ns) }));
+            written.push((
+                Arc::clone(behaviour),
+                if is_revised { now_ns } else { revised_ns.unwrap_or(now_ns) },
+            ));
         }
         for behaviour in gone {
             tx.prepare_cached(DELETE)?.execute(key(behaviour))?;
@@ -100,7 +104,10 @@ impl Table {
     }
 }
 
-pub(super) fn open_table(path: &Path) -> rusqlite::Result<(Table, Vec<(Behaviour, Seen)>)> {
+/// What is in a file.
+type Rows = Vec<(Arc<Behaviour>, Seen)>;
+
+pub(super) fn open_table(path: &Path) -> rusqlite::Result<(Table, Rows)> {
     // When it cannot be made, SQLite says why.
     let _cannot_be_made = close_file(path);
     let mut db = Connection::open(path)?;
@@ -127,8 +134,9 @@ pub(super) fn open_table(path: &Path) -> rusqlite::Result<(Table, Vec<(Behaviour
         while let Some(row) = rows.next()? {
             let Some(row) = learned_row(row)? else { continue };
             let (first, last) = (UnixNs(row.first_ns), UnixNs(row.last_ns));
-            written.insert(row.behaviour.clone(), row.last_ns);
-            behaviours.push((row.behaviour, Seen { count: row.count, first, last }));
+            let behaviour = Arc::new(row.behaviour);
+            written.insert(Arc::clone(&behaviour), row.last_ns);
+            behaviours.push((behaviour, Seen { count: row.count, first, last }));
         }
     }
     let mark = LearnedMark { epoch, revision: Revision(unsql(revision)) };
