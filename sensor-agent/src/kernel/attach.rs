@@ -33,7 +33,11 @@ pub(super) fn attach_all(
         .filter(|probe| options.kinds.contains(probe.part.kind()))
         .map(|probe| Attempt { probe, used: None, failures: Vec::new() })
         .collect();
-    for attempt in attempts.iter_mut().filter(|attempt| OF_PROCESSES.contains(&attempt.probe.part.kind())) {
+    let is_of_processes = |attempt: &&mut Attempt| OF_PROCESSES.contains(&attempt.probe.part.kind());
+    for attempt in attempts.iter_mut().filter(is_of_processes) {
+        attacher.load_hooks(attempt.probe);
+    }
+    for attempt in attempts.iter_mut().filter(is_of_processes) {
         attacher.try_tier(attempt, Tier::TRACEPOINT, false);
     }
     for attempt in &mut attempts {
@@ -117,6 +121,23 @@ impl Attacher<'_> {
         }
     }
 
+    /// Loads the programs of a part whose hooks are tracepoints or the iterator, so that no verifier runs between attaching one
+    /// and the next. What cannot be loaded says so when it is attached.
+    fn load_hooks(&mut self, probe: &Probe) {
+        for program in probe.hooks.iter().copied().flatten() {
+            let Some(loaded) = self.ebpf.program_mut(program.name) else { continue };
+            let _told_when_attached = match (program.attach, loaded) {
+                (Attach::BtfTracepoint(event), LoadedProgram::BtfTracePoint(loaded))
+                    if loaded.fd().is_err() =>
+                {
+                    loaded.load(event, self.btf).map_err(|error| chain(&error))
+                }
+                (Attach::TaskIterator, loaded) => iterator::load(loaded, self.btf),
+                _ => Ok(()),
+            };
+        }
+    }
+
     /// Attaches all programs of a hook, or takes back those that only it needed.
     fn attach_hook(&mut self, hook: Hook) -> Result<(), String> {
         let mut attached_now = Vec::new();
@@ -177,7 +198,9 @@ impl Attacher<'_> {
             }
             Attach::BtfTracepoint(event) => {
                 let loaded: &mut BtfTracePoint = loaded.try_into().map_err(|error| fail(&error))?;
-                loaded.load(event, self.btf).map_err(|error| fail(&error))?;
+                if loaded.fd().is_err() {
+                    loaded.load(event, self.btf).map_err(|error| fail(&error))?;
+                }
                 loaded.attach().map(drop).map_err(|error| fail(&error))
             }
             Attach::RawTracepoint(event) => {
@@ -185,7 +208,10 @@ impl Attacher<'_> {
                 loaded.load().map_err(|error| fail(&error))?;
                 loaded.attach(event).map(drop).map_err(|error| fail(&error))
             }
-            Attach::TaskIterator => iterator::scan(loaded, self.btf),
+            Attach::TaskIterator => {
+                iterator::load(loaded, self.btf)?;
+                iterator::scan(loaded)
+            }
             Attach::CgroupEgress => {
                 let root =
                     crate::enrich::seed::cgroup_mount().ok_or("no cgroup v2 file system is mounted")?;

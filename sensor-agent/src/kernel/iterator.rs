@@ -7,13 +7,21 @@ use aya::programs::{Iter, Program};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 
-/// Loads the iterator and reads it to its end: the kernel calls the program for every task meanwhile.
+/// Loads the iterator, unless it is.
 ///
 /// # Errors
 /// Why this kernel does not take it. The agent then knows what /proc shows.
-pub(super) fn scan(program: &mut Program, btf: &Btf) -> Result<(), String> {
+pub(super) fn load(program: &mut Program, btf: &Btf) -> Result<(), String> {
     let program: &mut Iter = program.try_into().map_err(|error| chain(&error))?;
-    program.load("task", btf).map_err(|error| chain(&error))?;
+    if program.fd().is_ok() { Ok(()) } else { program.load("task", btf).map_err(|error| chain(&error)) }
+}
+
+/// Reads the iterator to its end: the kernel calls the program for every task meanwhile.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn scan(program: &mut Program) -> Result<(), String> {
+    let program: &mut Iter = program.try_into().map_err(|error| chain(&error))?;
     let link = program.attach().map_err(|error| chain(&error))?;
     let link = program.take_link(link).map_err(|error| chain(&error))?;
     let mut file = link.into_file().map_err(|error| chain(&error))?;

@@ -220,7 +220,29 @@ fn no_process_lacks_parent_start_time_or_program() {
         let parent_is_outside = stat_parent(*pid).is_none_or(|parent| parent == 0);
         assert!(has_parent || parent_is_outside, "{name} has no parent");
     }
-    assert_eq!(pipeline.counters()["processes_unknown"], 0);
+    assert_eq!(pipeline.counters()["processes_unknown"], raced(&capture));
+}
+
+/// Processes that began before the hooks and ended before the scan, on a host that starts programs all the time: the first
+/// that is told of them is that they execute, fork or end.
+fn raced(capture: &Capture) -> u64 {
+    let mut known = HashSet::new();
+    let told = capture.all(|header, body| {
+        let identity = (header.pid, header.start_time_ns);
+        Some(match body {
+            RecordBody::Fork(fork) => (Some((fork.child_pid, fork.child_start_time_ns)), Some(identity)),
+            RecordBody::Process(_) => (Some(identity), None),
+            RecordBody::Exec(_) | RecordBody::Exit(_) => (None, Some(identity)),
+            _ => (None, None),
+        })
+    });
+    let mut count = 0;
+    for (introduced, acted) in told {
+        count += u64::from(acted.is_some_and(|identity| known.insert(identity)));
+        known.extend(introduced);
+    }
+    println!("startup: {count} processes raced the hooks");
+    count
 }
 
 /// Whether even this process, which may load kernel programs, may not look into another: a sandbox around both.
