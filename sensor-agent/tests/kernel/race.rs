@@ -22,6 +22,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// What one call takes at most, on an emulated CPU that is not alone.
+const ROUND_MAX: Duration = Duration::from_millis(5);
+
 /// Calls of each kind, unless [`ROUNDS_VARIABLE`] says otherwise.
 const ROUNDS: u32 = 100_000;
 
@@ -55,6 +58,7 @@ struct Rounds {
 fn play(capture: &mut Capture, action: &str, folder: &Folder) -> Rounds {
     let mut child = actor(action, &folder.path).spawn().expect("the actor starts");
     let pid = child.id();
+    capture.deadline += ROUND_MAX * rounds();
     capture.wait_for_exit(pid);
     assert!(child.wait().expect("the actor ends").success(), "{action}");
     let text = fs::read_to_string(folder.join(ROUNDS_FILE)).expect("the actor has written its rounds");

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what must come.
+/// How long a test waits for what must come, unless it says otherwise.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long one drain waits: short, so that tests are quick.
@@ -86,6 +86,8 @@ impl Drop for Lent {
 pub(crate) struct Capture {
     pub(crate) kernel: Lent,
     pub(crate) records: Vec<Vec<u8>>,
+    /// How long it waits for what must come.
+    pub(crate) deadline: Duration,
     _turn: Turn,
 }
 
@@ -130,7 +132,7 @@ impl Capture {
     ) -> Option<Self> {
         let options = KernelOptions { tracepoint_only: is_tracepoint_only(), ..options };
         match load(&options) {
-            Ok(kernel) => Some(Self { kernel, records: Vec::new(), _turn: turn }),
+            Ok(kernel) => Some(Self { kernel, records: Vec::new(), deadline: DEADLINE, _turn: turn }),
             Err(
                 error @ (KernelError::Capability { .. }
                 | KernelError::NoBtf { .. }
@@ -159,7 +161,7 @@ impl Capture {
                 }
             }
             looked_at = self.records.len();
-            assert!(since.elapsed() < DEADLINE, "no {what} among {looked_at} records");
+            assert!(since.elapsed() < self.deadline, "no {what} among {looked_at} records");
             self.drain();
         }
     }
