@@ -53,10 +53,7 @@ pub(crate) fn build(root: &Path, target: &Path) -> io::Result<PathBuf> {
 fn command(root: &Path, target: &Path) -> io::Result<Command> {
     let folder = root.join("sensor-ebpf");
     let sysroot = sysroot(&folder)?;
-    let home = match std::env::var_os("CARGO_HOME") {
-        Some(home) => PathBuf::from(home),
-        None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
-    };
+    let home = cargo_home();
     let mut flags: Vec<OsString> =
         fs::read_to_string(folder.join("rustflags.txt"))?.split_whitespace().map(OsString::from).collect();
     // The standard library's sources can be a link into another folder.
@@ -84,7 +81,7 @@ fn command(root: &Path, target: &Path) -> io::Result<Command> {
         .current_dir(&folder)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(std::ffi::OsStr::new("\x1f")))
-        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker(&home));
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker());
     // What an outer cargo sets for its own build must not reach this one.
     for name in [
         "RUSTFLAGS",
@@ -100,9 +97,16 @@ fn command(root: &Path, target: &Path) -> io::Result<Command> {
 }
 
 /// `bpf-linker` where cargo installs it, else wherever `PATH` says.
-fn linker(home: &Path) -> PathBuf {
-    let installed = home.join("bin/bpf-linker");
+pub(crate) fn linker() -> PathBuf {
+    let installed = cargo_home().join("bin/bpf-linker");
     if installed.is_file() { installed } else { PathBuf::from("bpf-linker") }
+}
+
+fn cargo_home() -> PathBuf {
+    match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+    }
 }
 
 /// The folder of the pinned toolchain.

@@ -6,6 +6,7 @@ mod recipe;
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
+use std::path::PathBuf;
 
 /// What to do with the object besides building it.
 #[derive(clap::Args)]
@@ -43,6 +44,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// As [`run`].
 pub(crate) fn check() -> Result<()> {
     build(Mode::Check)
+}
+
+/// The `bpf-linker` that the object is linked with.
+pub(crate) fn linker() -> PathBuf {
+    recipe::linker()
 }
 
 fn build(mode: Mode) -> Result<()> {

@@ -8,8 +8,11 @@
 //!    reaches nothing, from Debian's package of the same version, unpacked into the cache and linked into the
 //!    toolchain. Debian's archive is the one that this machine's apt already uses; apt's own state is not touched.
 //! 2. `bpf-linker`, from crates.io.
+//!
+//! CI needs rustfmt and clippy besides: [`formatter_and_linter`].
 
 use crate::apt::Apt;
+use crate::ebpf;
 use anyhow::{Context, Result, bail, ensure};
 use std::env;
 use std::ffi::OsStr;
@@ -41,6 +44,32 @@ pub(crate) fn run() -> Result<()> {
     rust_src(&rustc)?;
     bpf_linker()?;
     println!("setup: ready to build the kernel programs: cargo xtask ebpf");
+    Ok(())
+}
+
+/// Installs rustfmt and clippy if they are missing.
+///
+/// # Errors
+/// When they are missing and rustup has none for this machine.
+pub(crate) fn formatter_and_linter() -> Result<()> {
+    let is_missing = |subcommand: &str| {
+        let mut version = in_workspace("cargo");
+        version.args([subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+        !version.status().is_ok_and(|status| status.success())
+    };
+    let components = [("fmt", "rustfmt"), ("clippy", "clippy")];
+    let missing: Vec<&str> = components
+        .into_iter()
+        .filter_map(|(subcommand, component)| is_missing(subcommand).then_some(component))
+        .collect();
+    if missing.is_empty() {
+        println!("setup: rustfmt and clippy: there");
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    println!("setup: {names}: missing, trying rustup");
+    let is_added = within(RUSTUP_TIMEOUT, in_workspace("rustup").args(["component", "add"]).args(&missing));
+    ensure!(is_added, "{names} missing, and cannot be installed: rustup component add {names}");
     Ok(())
 }
 
@@ -111,13 +140,12 @@ fn debian_source(version: &str) -> Result<PathBuf> {
     }
     let apt = Apt::prepare(&cache.join("apt"), &[DEBIAN_SUITE])?;
     println!("setup: reading {DEBIAN_SUITE}'s list of packages");
-    succeed(apt.command("apt-get").args(["-qq", "update"]))?;
+    apt.update()?;
     let package = version_of(&apt, "rust-src", version)?;
     println!("setup: downloading rust-src {package}");
     let downloads = cache.join("download");
     fs::create_dir_all(&downloads).with_context(|| format!("making {}", downloads.display()))?;
-    let wish = format!("rust-src={package}");
-    succeed(apt.command("apt-get").args(["download", &wish]).current_dir(&downloads))?;
+    apt.download(&[format!("rust-src={package}")], &downloads)?;
     let archive = newest(&downloads).context("apt-get downloaded nothing")?;
     println!("setup: unpacking {}", archive.display());
     let folder = cache.join(format!("rust-src-{version}"));
@@ -153,7 +181,7 @@ fn matching_version<'a>(table: &'a str, upstream: &str) -> Option<&'a str> {
 
 fn bpf_linker() -> Result<()> {
     let expected = format!("bpf-linker {BPF_LINKER_VERSION}");
-    let found = stdout(Command::new("bpf-linker").arg("--version")).unwrap_or_default();
+    let found = stdout(Command::new(ebpf::linker()).arg("--version")).unwrap_or_default();
     if found == expected {
         println!("setup: {expected}: there");
         return Ok(());
