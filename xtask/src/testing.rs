@@ -2,9 +2,18 @@
 //! and libtest run them. It may run cargo.
 
 use crate::workspace_root;
-use anyhow::{Context, Result, bail};
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use anyhow::{Context, Result, bail, ensure};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long all tests may take, with their build: some minutes where nothing is wrong.
+const DEADLINE: Duration = Duration::from_secs(3_600);
+
+/// Lines of tests that wait to be printed.
+const LINES_MAX: usize = 1_024;
 
 /// What the runs added up to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,11 +33,22 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     command.args(filter).args(["--", "--nocapture"]);
     let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo test")?;
     let stdout = child.stdout.take().expect("stdout was piped above");
+    let (lines, deadline) = (lines_of(stdout), Instant::now() + DEADLINE);
     let mut totals = Totals::default();
-    for line in BufReader::new(stdout).lines() {
-        let line = line.context("reading cargo test's output")?;
-        println!("{line}");
-        totals.count(&line);
+    let mut last = String::new();
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                println!("{line}");
+                totals.count(&line);
+                last = line;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                end(&mut child);
+                bail!("cargo test: not finished after {} s; it said last: {last}", DEADLINE.as_secs());
+            }
+        }
     }
     let status = child.wait().context("waiting for cargo test")?;
     let (passed, failed, skipped) = (totals.passed(), totals.failed, totals.skipped);
@@ -36,7 +56,37 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     if !status.success() || failed > 0 {
         bail!("cargo test: {status}, {failed} failed");
     }
+    if let Some(filter) = filter {
+        ensure!(totals.returned > 0, "no test has a name that contains {filter:?}");
+    }
     Ok(())
+}
+
+/// Lines as they come, whatever bytes they hold.
+fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = sync_channel(LINES_MAX);
+    // The thread ends with the output, or when nobody reads any more.
+    thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// Ends cargo and the tests that it runs.
+fn end(cargo: &mut Child) {
+    let pid = cargo.id();
+    let tests = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    for test in tests.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        // It may have ended just now.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(test), nix::sys::signal::Signal::SIGKILL);
+    }
+    let _ = cargo.kill();
+    let _ = cargo.wait();
 }
 
 impl Totals {
@@ -71,7 +121,13 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use super::Totals;
+    use super::{Totals, lines_of};
+
+    #[test]
+    fn line_that_is_no_text_does_not_end_the_reading() {
+        let lines: Vec<String> = lines_of(&b"a\n\xff\xfe\nb\r\nc"[..]).iter().collect();
+        assert_eq!(lines, ["a", "\u{fffd}\u{fffd}", "b", "c"]);
+    }
 
     #[test]
     fn skipped_tests_are_not_counted_as_passed() {

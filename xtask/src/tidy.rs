@@ -5,7 +5,7 @@ mod edges;
 mod source;
 
 use crate::workspace_root;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,7 +15,8 @@ pub(crate) fn run() -> Result<()> {
     let mut problems = edges::check(&root)?;
     let files = rust_files(&root)?;
     for file in &files {
-        let text = std::fs::read_to_string(root.join(file))?;
+        let text = std::fs::read_to_string(root.join(file))
+            .with_context(|| format!("reading {}", file.display()))?;
         problems.extend(source::check(file, &text));
     }
     for problem in &problems {
@@ -37,7 +38,8 @@ fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
         "--exclude-standard",
         "--",
         "*.rs",
-    ]))?;
+    ]))
+    .context("tidy asks git which files there are: run it in a git checkout (`git init` makes one)")?;
     let files = listing.lines().filter(|line| !line.contains("/generated/")).map(PathBuf::from);
     Ok(files.filter(|file| root.join(file).exists()).collect())
 }
