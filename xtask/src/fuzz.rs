@@ -3,10 +3,11 @@
 
 mod seeds;
 
-use crate::{btf, workspace_root};
+use crate::ci::Step;
+use crate::{btf, target_folder, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -42,26 +43,32 @@ const TARGETS: [Target; 2] = [
 const INPUT_SECONDS_MAX: u32 = 10;
 const MEMORY_MIB_MAX: u32 = 1024;
 
-/// What CI runs.
+/// How names of inputs begin that merging leaves in the committed corpora: those that made a target fail once.
+const KEPT_PREFIX: &str = "kept-";
+
+/// What CI runs, where there is a compiler for it.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn short() -> Result<()> {
-    run(&Arguments { target: None, seconds: 15, merge: false, recording: None })
+pub(crate) fn run_in_ci() -> Result<Step> {
+    if let Some(reason) = why_not() {
+        return Ok(Step::Skipped(reason));
+    }
+    run(&Arguments { target: None, seconds: 15, merge: false, recording: None })?;
+    Ok(Step::Done)
 }
 
 /// Fuzzes.
 ///
 /// # Errors
-/// When the targets do not build, or an input makes one of them fail: the input is kept and named.
+/// When the targets cannot be built, or an input makes one of them fail: the input is kept and named.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(name) = &arguments.target {
         let known = TARGETS.map(|target| target.name);
         ensure!(known.contains(&name.as_str()), "no fuzz target {name}: there are {}", known.join(", "));
     }
     if let Some(reason) = why_not() {
-        println!("skipped: {reason}");
-        return Ok(());
+        bail!("{reason}");
     }
     let root = workspace_root();
     let binaries = build(&root)?;
@@ -81,17 +88,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Why the targets cannot be built here.
-fn why_not() -> Option<&'static str> {
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let found = Command::new(compiler).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+fn why_not() -> Option<String> {
+    let compiler = std::env::var("CXX").ok().filter(|compiler| !compiler.trim().is_empty());
+    let compiler = compiler.unwrap_or_else(|| "c++".to_owned());
+    // There may be a wrapper before it: `ccache g++`.
+    let mut words = compiler.split_whitespace();
+    let found = Command::new(words.next()?)
+        .args(words)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     let has_compiler = found.is_ok_and(|status| status.success());
-    (!has_compiler).then_some("fuzzing needs a C++ compiler, for libFuzzer (apt-get install g++)")
+    (!has_compiler).then(|| {
+        format!("fuzzing needs a C++ compiler, for libFuzzer: `{compiler}` does not run (apt-get install g++, or set CXX)")
+    })
 }
 
 /// Builds the targets and gives their folder. `fuzz/rustc.sh` says what is special about it.
 fn build(root: &Path) -> Result<PathBuf> {
     let folder = root.join("fuzz");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = target_folder()?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&folder).env("RUSTC_WRAPPER", folder.join("rustc.sh"));
     cargo.args(["build", "--bins", "--target-dir"]).arg(&target);
@@ -129,22 +146,26 @@ fn fuzz(binaries: &Path, target: &Target, folders: &Folders, seconds: u32) -> Re
     command.arg(format!("-max_total_time={seconds}")).arg("-print_final_stats=1");
     command.args([&folders.found, &folders.corpus]);
     let name = target.name;
-    let mut child = command.stderr(Stdio::piped()).spawn().with_context(|| format!("starting {name}"))?;
-    let stderr = child.stderr.take().context("a child without its stderr")?;
-    let mut lines = Vec::new();
-    for line in BufReader::new(stderr).lines() {
-        lines.push(line.with_context(|| format!("reading what {name} says"))?);
+    let output =
+        command.stdout(Stdio::inherit()).output().with_context(|| format!("running the target {name}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        println!("{name}: {}", Summary::of(&said));
+        return Ok(());
     }
-    if !child.wait()?.success() {
-        bail!(
-            "{name} fails on an input below {}:\n{}\nkeep it: copy it to {}",
-            folders.artifacts.display(),
-            lines.join("\n"),
+    match failing_input(&said) {
+        Some(input) => bail!(
+            "{said}\n{name} fails on {input}\nkeep it: copy it to {}/{KEPT_PREFIX}WHY: other names go when the \
+             corpus is merged",
             folders.corpus.display()
-        );
+        ),
+        None => bail!("{said}\n{name}: {}, but not on an input", output.status),
     }
-    println!("{name}: {}", Summary::of(&lines));
-    Ok(())
+}
+
+/// The file that libFuzzer wrote the input to that made the target fail.
+fn failing_input(said: &str) -> Option<&str> {
+    said.lines().find_map(|line| Some(line.split_once("Test unit written to ")?.1))
 }
 
 /// What libFuzzer says at the end.
@@ -158,9 +179,9 @@ struct Summary {
 }
 
 impl Summary {
-    fn of(lines: &[String]) -> Self {
+    fn of(said: &str) -> Self {
         let mut summary = Self::default();
-        for line in lines {
+        for line in said.lines() {
             let last =
                 || line.split_whitespace().last().and_then(|word| word.parse().ok()).unwrap_or_default();
             match line.split(':').nth(2) {
@@ -207,7 +228,8 @@ fn seed(root: &Path, recording: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Replaces the committed corpus by the smallest part of it, and of what was found here, that reaches as much.
+/// Replaces the committed corpus by the smallest part of it, and of what was found here, that reaches as much. What is
+/// kept for another reason stays.
 fn merge(binaries: &Path, target: &Target, folders: &Folders) -> Result<()> {
     let merged = folders.artifacts.with_file_name("merged");
     if merged.exists() {
@@ -217,8 +239,7 @@ fn merge(binaries: &Path, target: &Target, folders: &Folders) -> Result<()> {
     let mut command = libfuzzer(binaries, target, folders);
     command.arg("-merge=1").arg(&merged).args([&folders.corpus, &folders.found]).stderr(Stdio::null());
     sensor_tests::run(&mut command).with_context(|| format!("merging the corpus of {}", target.name))?;
-    fs::remove_dir_all(&folders.corpus)?;
-    fs::create_dir_all(&folders.corpus)?;
+    clear(&folders.corpus)?;
     let (mut count, mut bytes) = (0, 0);
     for entry in fs::read_dir(&merged)? {
         let entry = entry?;
@@ -227,6 +248,22 @@ fn merge(binaries: &Path, target: &Target, folders: &Folders) -> Result<()> {
     }
     println!("{}: corpus of {count} inputs, {bytes} bytes", target.name);
     Ok(())
+}
+
+/// Removes the inputs of a corpus, but those that are kept.
+fn clear(corpus: &Path) -> Result<()> {
+    for entry in fs::read_dir(corpus).with_context(|| format!("listing {}", corpus.display()))? {
+        let path = entry.with_context(|| format!("listing {}", corpus.display()))?.path();
+        if !is_kept(&path) {
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_kept(input: &Path) -> bool {
+    let name = input.file_name().map(OsStr::as_encoded_bytes).unwrap_or_default();
+    name.starts_with(KEPT_PREFIX.as_bytes())
 }
 
 fn libfuzzer(binaries: &Path, target: &Target, folders: &Folders) -> Command {
@@ -241,7 +278,29 @@ fn libfuzzer(binaries: &Path, target: &Target, folders: &Folders) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::Summary;
+    use super::{Summary, clear, failing_input};
+    use std::fs;
+
+    #[test]
+    fn input_of_a_fixed_bug_outlives_a_merge() {
+        let corpus = tempfile::tempdir().expect("a temporary folder can be made");
+        for name in ["kept-overflow", "0a4d55a8d778e5022fab701977c5d840bbc486d0"] {
+            fs::write(corpus.path().join(name), name).expect("a file");
+        }
+        clear(corpus.path()).expect("a folder of files");
+        let left: Vec<_> =
+            fs::read_dir(corpus.path()).expect("a folder").map(|entry| entry.expect("a file")).collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].file_name(), "kept-overflow");
+    }
+
+    #[test]
+    fn failure_without_an_input_names_none() {
+        let said =
+            "==7== ERROR: libFuzzer: deadly signal\nartifact_prefix='/a/'; Test unit written to /a/crash-1\n";
+        assert_eq!(failing_input(said), Some("/a/crash-1"));
+        assert_eq!(failing_input("ERROR: no such option"), None);
+    }
 
     #[test]
     fn summary_takes_the_last_figures() {
@@ -252,9 +311,8 @@ mod tests {
             "stat::number_of_executed_units: 8000",
             "stat::average_exec_per_sec:     2000",
             "stat::new_units_added:          17",
-        ]
-        .map(str::to_owned);
+        ];
         let expected = Summary { executions: 8000, per_second: 2000, new_inputs: 17, coverage: 450 };
-        assert_eq!(Summary::of(&lines), expected);
+        assert_eq!(Summary::of(&lines.join("\n")), expected);
     }
 }

@@ -14,6 +14,7 @@ mod testing;
 mod tidy;
 mod vm;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,6 +93,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Where cargo builds, absolute: commands run in other folders than this one.
+pub(crate) fn target_folder() -> anyhow::Result<PathBuf> {
+    let folder = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
+    let folder = folder.map_or_else(|| workspace_root().join("target"), PathBuf::from);
+    std::path::absolute(&folder).with_context(|| format!("CARGO_TARGET_DIR {}", folder.display()))
+}
+
+/// A text as one word of a shell, whatever it holds.
+pub(crate) fn shell_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// The workspace's top folder.

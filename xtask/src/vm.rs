@@ -10,7 +10,9 @@ mod kernels;
 mod machine;
 mod outcome;
 
-use crate::workspace_root;
+use crate::apt::Unavailable;
+use crate::ci::Step;
+use crate::{target_folder, workspace_root};
 use anyhow::{Context, Result, bail, ensure};
 use kernels::{Kernel, Name};
 use machine::Log;
@@ -42,6 +44,9 @@ pub(crate) struct Arguments {
     /// Write what was asserted to the table of docs/kernel-support.md: needs all kernels and all tests.
     #[arg(long)]
     write_docs: bool,
+    /// Fetch the kernels anew, also those in the cache: the newest is a newer one after some weeks.
+    #[arg(long)]
+    refresh: bool,
 }
 
 /// Rounds of the races, unless asked for more.
@@ -124,28 +129,34 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "--write-docs needs every kernel, tier and test: leave out --kernel, --tier and --filter"
     );
     let tiers = arguments.tier.as_ref().map_or(&Tier::ALL[..], std::slice::from_ref);
-    let what = What { tiers, filter: arguments.filter.as_deref(), rounds: arguments.rounds };
+    let what = What {
+        tiers,
+        filter: arguments.filter.as_deref(),
+        rounds: arguments.rounds,
+        is_refresh: arguments.refresh,
+    };
     let runs = run_all(arguments.kernel.kernels(), &what)?;
+    report(&runs, what.is_whole())?;
     if arguments.write_docs {
         docs::write(&runs, None)?;
     }
-    report(&runs)
+    Ok(())
 }
 
-/// All kernels and tiers, for CI, with the table of docs/kernel-support.md that these runs make next to the logs. Says `skipped: REASON` where the kernels cannot be had.
+/// All kernels and tiers, for CI, with the table of docs/kernel-support.md that these runs make next to the logs.
+/// Skipped where QEMU or the kernels cannot be had.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn run_in_ci() -> Result<()> {
-    match run_all(&Name::ALL, &What { tiers: &Tier::ALL, filter: None, rounds: ROUNDS }) {
+pub(crate) fn run_in_ci() -> Result<Step> {
+    let what = What { tiers: &Tier::ALL, filter: None, rounds: ROUNDS, is_refresh: false };
+    match run_all(&Name::ALL, &what) {
         Ok(runs) => {
+            report(&runs, what.is_whole())?;
             docs::write(&runs, Some(&results()?.join("kernel-support.md")))?;
-            report(&runs)
+            Ok(Step::Done)
         }
-        Err(error) if error.is::<kernels::Unreachable>() => {
-            println!("skipped: {error:#}");
-            Ok(())
-        }
+        Err(error) if error.is::<Unavailable>() => Ok(Step::Skipped(format!("{error:#}"))),
         Err(error) => Err(error),
     }
 }
@@ -155,12 +166,21 @@ struct What<'a> {
     tiers: &'a [Tier],
     filter: Option<&'a str>,
     rounds: u32,
+    /// Whether the cache is to be filled anew.
+    is_refresh: bool,
+}
+
+impl What<'_> {
+    /// Whether every test runs: then each event must be asserted, or said to be impossible.
+    fn is_whole(&self) -> bool {
+        self.filter.is_none()
+    }
 }
 
 fn run_all(names: &[Name], what: &What<'_>) -> Result<Vec<Run>> {
     let cache = cache()?;
     machine::require_qemu()?;
-    let (kernels, busybox) = kernels::find(names, &cache)?;
+    let (kernels, busybox) = kernels::find(names, &cache, what.is_refresh)?;
     let binary = build()?;
     let results = results()?;
     let waiting: Vec<(&Kernel, Tier)> =
@@ -235,8 +255,9 @@ fn summary(run: &Run) -> String {
     )
 }
 
-fn report(runs: &[Run]) -> Result<()> {
+fn report(runs: &[Run], is_whole: bool) -> Result<()> {
     println!();
+    let mut unsaid = 0;
     for run in runs {
         println!("{}", summary(run));
         for reason in &run.outcome.skips {
@@ -245,11 +266,20 @@ fn report(runs: &[Run]) -> Result<()> {
         for name in &run.outcome.failures {
             println!("      failed: {name}");
         }
+        // Machines that failed did not say everything.
+        for kind in run.outcome.unsaid().filter(|_| is_whole && run.is_good()) {
+            println!("      not asserted by any test: {kind}");
+            unsaid += 1;
+        }
     }
     let bad = runs.iter().filter(|run| !run.is_good()).count();
     if bad > 0 {
         bail!("{bad} of {} machines failed; whole logs: {}", runs.len(), results()?.display());
     }
+    ensure!(
+        unsaid == 0,
+        "{unsaid} cells of the table would be empty: a test must say what it asserts of each event, or why it cannot"
+    );
     Ok(())
 }
 
@@ -289,11 +319,7 @@ fn stripped(binary: &Path) -> Result<PathBuf> {
 
 /// Where the machines' files and logs go.
 fn results() -> Result<PathBuf> {
-    let target = match env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => PathBuf::from(folder),
-        None => workspace_root().join("target"),
-    };
-    let results = target.join("vm");
+    let results = target_folder()?.join("vm");
     fs::create_dir_all(&results).with_context(|| format!("making {}", results.display()))?;
     Ok(results)
 }
@@ -304,7 +330,9 @@ const CACHE_VARIABLE: &str = "SENSOR_VM_CACHE";
 /// Where kernels are kept.
 fn cache() -> Result<PathBuf> {
     let cache = match env::var_os(CACHE_VARIABLE) {
-        Some(folder) => PathBuf::from(folder),
+        Some(folder) => {
+            std::path::absolute(&folder).with_context(|| format!("{CACHE_VARIABLE} {}", folder.display()))?
+        }
         None => crate::setup::cache()?.join("vm"),
     };
     fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;

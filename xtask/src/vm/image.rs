@@ -2,6 +2,7 @@
 //! system: nothing else is there. It may write the one file it makes.
 
 use super::kernels::Kernel;
+use crate::shell_quoted;
 use anyhow::{Context, Result};
 use cpio::newc::{Builder, trailer};
 use std::fs::{self, File};
@@ -73,7 +74,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Mounts what a host has, runs the tests on the second serial line, and powers off. The root is a tmpfs.
 fn init(order: &Order<'_>) -> String {
-    let filter = order.filter.map(quoted).unwrap_or_default();
+    let filter = order.filter.map(shell_quoted).unwrap_or_default();
     format!(
         "#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -105,10 +106,6 @@ const TESTS_LINE: &str = "ttyS1";
 
 /// Stands before the status of the tests, on the last line.
 pub(super) const EXIT_MARK: &str = "sensor-vm: exit ";
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
 
 #[cfg(test)]
 mod tests {

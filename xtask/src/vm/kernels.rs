@@ -1,10 +1,10 @@
 //! Debian's kernels, fetched once through the archive that this machine's apt knows, unpacked, and kept. Not
 //! installed: nothing of the machine's changes. It may run apt and dpkg-deb, and write to the cache.
 
-use crate::apt::Apt;
+use crate::apt::{Apt, Unavailable};
 use crate::setup::{stdout, succeed};
 use anyhow::{Context, Result, ensure};
-use std::fmt;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +44,16 @@ impl Name {
             Self::Newest => "",
         }
     }
+
+    /// Where Debian keeps it.
+    fn suites(self) -> &'static [&'static str] {
+        match self {
+            Self::V5_10 => &["bullseye"],
+            Self::V6_1 => &["bookworm"],
+            Self::V6_12 => &["trixie"],
+            Self::Newest => &["trixie-backports", "sid"],
+        }
+    }
 }
 
 /// A kernel in the cache.
@@ -57,20 +67,8 @@ pub(super) struct Kernel {
     pub(super) modules: Vec<PathBuf>,
 }
 
-/// The package source cannot be reached.
-#[derive(Debug)]
-pub(super) struct Unreachable(String);
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot fetch kernels: {}", self.0)
-    }
-}
-
-impl std::error::Error for Unreachable {}
-
-/// Where Debian keeps these kernels.
-const SUITES: &[&str] = &["bullseye", "bookworm", "trixie", "trixie-backports", "sid"];
+/// Where Debian keeps the busybox that the machines get: any that is still served.
+const BUSYBOX_SUITE: &str = "trixie";
 
 /// Depends on the current kernel of each suite.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -81,14 +79,19 @@ const PARTS: &[&str] = &["linux-image-", "linux-binary-", "linux-modules-"];
 /// The modules that the machines get: one that tests load, and one that tests need loaded.
 const MODULES: &[&str] = &["dummy.ko", "overlay.ko"];
 
-/// The kernels and busybox, from the cache or else from Debian.
+/// The kernels and busybox, from the cache or else, or if they are to be fetched anew, from Debian.
 ///
 /// # Errors
-/// [`Unreachable`] when the package source cannot be reached; others when it does not hold what is expected.
-pub(super) fn find(names: &[Name], cache: &Path) -> Result<(Vec<Kernel>, PathBuf)> {
+/// [`Unavailable`] when there is no way to Debian's archive; others when it does not hold what is expected.
+pub(super) fn find(names: &[Name], cache: &Path, is_refresh: bool) -> Result<(Vec<Kernel>, PathBuf)> {
     let busybox = cache.join("busybox");
-    if !busybox.is_file() || names.iter().any(|name| cached(*name, cache).is_none()) {
-        fetch(names, cache, &busybox)?;
+    let is_wanted = |name: &Name| is_refresh || cached(*name, cache).is_none();
+    let wanted: Vec<Name> = names.iter().copied().filter(is_wanted).collect();
+    if !busybox.is_file() || !wanted.is_empty() {
+        fetch(&wanted, cache, &busybox).map_err(|error| match error.downcast::<Unavailable>() {
+            Ok(Unavailable(reason)) => Unavailable(format!("cannot fetch kernels: {reason}")).into(),
+            Err(error) => error,
+        })?;
     }
     let kernels = names.iter().map(|name| cached(*name, cache).context("a kernel vanished from the cache"));
     Ok((kernels.collect::<Result<_>>()?, busybox))
@@ -107,17 +110,25 @@ fn cached(name: Name, cache: &Path) -> Option<Kernel> {
 }
 
 fn fetch(names: &[Name], cache: &Path, busybox: &Path) -> Result<()> {
-    let apt = Apt::prepare(&cache.join("apt"), SUITES).map_err(|error| Unreachable(format!("{error:#}")))?;
-    println!("vm: reading the lists of packages of {}", SUITES.join(", "));
-    succeed(apt.command("apt-get").args(["-qq", "-o", "APT::Update::Error-Mode=any", "update"]))
-        .map_err(|error| Unreachable(format!("{error:#}")))?;
+    let mut suites: BTreeSet<&str> = names.iter().flat_map(|name| name.suites()).copied().collect();
+    if !busybox.is_file() {
+        suites.insert(BUSYBOX_SUITE);
+    }
+    let suites: Vec<&str> = suites.into_iter().collect();
+    let apt = Apt::prepare(&cache.join("apt"), &suites)?;
+    println!("vm: reading the lists of packages of {}", suites.join(", "));
+    apt.update()?;
     if !busybox.is_file() {
         let unpacked = unpack(&apt, cache, &["busybox-static".to_owned()])?;
         let places = ["usr/bin/busybox", "bin/busybox"].map(|place| unpacked.path().join(place));
         let program = places.iter().find(|place| place.is_file()).context("busybox-static has no busybox")?;
-        fs::copy(program, busybox).with_context(|| format!("writing {}", busybox.display()))?;
+        // Renamed when it is whole: the next run takes whatever is there.
+        let whole = unpacked.path().join("whole");
+        fs::copy(program, &whole)
+            .and_then(|_| fs::rename(&whole, busybox))
+            .with_context(|| format!("writing {}", busybox.display()))?;
     }
-    for name in names.iter().filter(|name| cached(**name, cache).is_none()) {
+    for name in names {
         fetch_kernel(*name, &apt, cache, busybox).with_context(|| format!("kernel {}", name.text()))?;
     }
     Ok(())
@@ -136,6 +147,10 @@ fn fetch_kernel(name: Name, apt: &Apt, cache: &Path, busybox: &Path) -> Result<(
     let release = image.trim_start_matches("linux-image-");
     let folder = folder_of(name, cache);
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let marker = folder.join("release");
+    if marker.exists() {
+        fs::remove_file(&marker).context("giving up the kernel in the cache")?;
+    }
     fs::copy(kernel, folder.join("vmlinuz")).context("keeping vmlinuz")?;
     for module in MODULES {
         let packed = find_file(unpacked.path(), &|name| name.starts_with(module))
@@ -143,7 +158,7 @@ fn fetch_kernel(name: Name, apt: &Apt, cache: &Path, busybox: &Path) -> Result<(
         fs::write(folder.join(module), module_bytes(&packed, busybox)?).context("keeping a module")?;
     }
     // Last, because a kernel without it does not count as cached.
-    fs::write(folder.join("release"), release).context("keeping the release")
+    fs::write(marker, release).context("keeping the release")
 }
 
 /// A module as the kernel loads it.
@@ -159,8 +174,7 @@ fn module_bytes(path: &Path, busybox: &Path) -> Result<Vec<u8>> {
 /// Downloads packages (`name` or `name=version`) and unpacks all of them into one folder.
 fn unpack(apt: &Apt, cache: &Path, packages: &[String]) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir_in(cache).context("making a folder for packages")?;
-    succeed(apt.command("apt-get").args(["-qq", "download"]).args(packages).current_dir(folder.path()))
-        .map_err(|error| Unreachable(format!("{error:#}")))?;
+    apt.download(packages, folder.path())?;
     let unpacked = tempfile::tempdir_in(cache).context("making a folder for what is in packages")?;
     for entry in fs::read_dir(folder.path()).context("listing packages")? {
         let archive = entry.context("listing packages")?.path();

@@ -3,8 +3,8 @@
 
 use super::image::EXIT_MARK;
 use super::kernels::Kernel;
-use crate::setup::succeed;
-use anyhow::{Context, Result, bail};
+use crate::apt::{Unavailable, fetch};
+use anyhow::{Context, Result};
 use nix::unistd::Uid;
 use std::env;
 use std::fs;
@@ -53,18 +53,27 @@ const PROCESSOR: &str = "max,-cx16";
 /// Makes sure that there is a QEMU.
 ///
 /// # Errors
-/// When there is none and it cannot be installed.
+/// [`Unavailable`] when there is none and it cannot be installed.
 pub(super) fn require_qemu() -> Result<()> {
     let version = Command::new(QEMU).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if version.is_ok_and(|status| status.success()) {
         return Ok(());
     }
     if !Uid::effective().is_root() {
-        bail!("{QEMU} is missing: install the package {QEMU_PACKAGE}");
+        return Err(Unavailable(format!("{QEMU} is missing: install the package {QEMU_PACKAGE}")).into());
     }
     println!("vm: installing {QEMU_PACKAGE}");
-    succeed(Command::new("apt-get").args(["install", "-qq", "-y", "--no-install-recommends", QEMU_PACKAGE]))
-        .with_context(|| format!("{QEMU} is missing and {QEMU_PACKAGE} cannot be installed"))
+    let install = || {
+        let mut command = Command::new("apt-get");
+        command.args(["install", "-qq", "-y", "--no-install-recommends", QEMU_PACKAGE]);
+        fetch(command.env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    // This machine's lists of packages may be old, or not read yet.
+    let installed = install()
+        .or_else(|_| fetch(Command::new("apt-get").args(["-qq", "update"])).and_then(|()| install()));
+    installed.map_err(|error| {
+        Unavailable(format!("{QEMU} is missing and {QEMU_PACKAGE} cannot be installed: {error:#}")).into()
+    })
 }
 
 /// Boots a kernel with an initramfs, waits for its power-off, and keeps the logs next to `base`.

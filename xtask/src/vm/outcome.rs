@@ -3,6 +3,7 @@
 
 use super::image::EXIT_MARK;
 use crate::testing::Totals;
+use sensor_event::Kind;
 use serde_json::Value;
 
 /// What one run came to.
@@ -76,6 +77,12 @@ impl Outcome {
             }
         }
         outcome
+    }
+
+    /// Kinds of events about which no test said anything.
+    pub(super) fn unsaid(&self) -> impl Iterator<Item = &'static str> {
+        let names = Kind::ALL.iter().map(|kind| kind.name());
+        names.filter(|name| !self.cells.iter().any(|cell| cell.kind == *name))
     }
 
     /// Whether tests ran and all passed.
@@ -177,6 +184,12 @@ sensor-vm: exit 101
         let lines: Vec<&str> = output_of(LOG, "a::two").collect();
         assert_eq!(lines.len(), 4, "{lines:?}");
         assert_eq!(lines[3], "FAILED");
+    }
+
+    #[test]
+    fn events_without_a_cell_are_named() {
+        let unsaid: Vec<_> = Outcome::of(LOG).unsaid().collect();
+        assert!(unsaid.contains(&"fork") && !unsaid.contains(&"exec") && !unsaid.contains(&"mount"));
     }
 
     #[test]
