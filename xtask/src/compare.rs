@@ -10,7 +10,7 @@ use events::{Event, Events, only_first};
 use sensor_tests::wait_for;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How long a tool may take to begin, or to end.
@@ -31,29 +31,25 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (Some(execsnoop), Some(opensnoop)) = (tool(arguments, "execsnoop"), tool(arguments, "opensnoop"))
     else {
-        println!("skipped: no execsnoop and opensnoop here (Debian's package libbpf-tools)");
-        return Ok(());
+        bail!("no execsnoop and opensnoop here (Debian's package libbpf-tools)");
     };
     if let Some(reason) = sensor_tests::why_not_live()? {
-        println!("skipped: {reason}");
-        return Ok(());
+        bail!("{reason}");
     }
     let scratch = tempfile::Builder::new().prefix("sensor-compare-").tempdir().context("making a folder")?;
     let folder = scratch.path().canonicalize().context("the folder is there")?;
-    let agent = Agent::start(&folder)?;
-    let tools = [
-        Tool::start("execsnoop", &execsnoop, &[], "PCOMM", &folder)?,
-        Tool::start("opensnoop", &opensnoop, &[], "PID", &folder)?,
-    ];
+    let agent = Watcher::agent(&folder)?;
+    let execsnoop = Watcher::tool("execsnoop", &execsnoop, "PCOMM", &folder)?;
+    let opensnoop = Watcher::tool("opensnoop", &opensnoop, "PID", &folder)?;
     let status = Command::new(std::env::current_exe()?)
         .args(["compare-load", &arguments.rounds.to_string()])
         .arg(&folder)
         .status()
         .context("starting the load")?;
     ensure!(status.success(), "the load: {status}");
-    let [execs, opens] = tools.map(Tool::end);
-    let (execs, opens) = (execs?, opens?);
-    let ours = agent.end()?;
+    // How they end tells nothing: one says that it was interrupted.
+    let ((_, execs), (_, opens)) = (execsnoop.end()?, opensnoop.end()?);
+    let ours = end_agent(agent)?;
     report(&Events::ours(&ours, &folder)?, &Events::theirs(&execs, &opens, &folder))
 }
 
@@ -97,92 +93,94 @@ fn tool(arguments: &Arguments, name: &str) -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// One of the other tools, its output in a file.
-struct Tool {
+/// Ends the agent; gives what it printed, and prints what it lost.
+fn end_agent(agent: Watcher) -> Result<String> {
+    let errors = agent.errors.clone();
+    let (status, ours) = agent.end()?;
+    let errors = fs::read_to_string(&errors).context("reading what sensor-agent says")?;
+    ensure!(status.success(), "sensor-agent: {status}: {errors}");
+    for line in errors.lines().filter(|line| line.starts_with("lost")) {
+        println!("here: {line}");
+    }
+    Ok(ours)
+}
+
+/// A program that watches, its output and its errors in files. It ends when dropped.
+struct Watcher {
     name: &'static str,
-    child: Child,
-    output: PathBuf,
-}
-
-impl Tool {
-    /// Starts it, with the tracing file system it wants in a mount namespace of its own, and waits for its headline, which
-    /// it prints when it traces.
-    fn start(
-        name: &'static str,
-        program: &Path,
-        arguments: &[&str],
-        headline: &str,
-        folder: &Path,
-    ) -> Result<Self> {
-        let output = folder.join(format!("{name}.out"));
-        let errors = folder.join(format!("{name}.err"));
-        let script =
-            "[ -d /sys/kernel/tracing/events ] || mount -t tracefs none /sys/kernel/tracing; exec \"$@\"";
-        let child = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh", "stdbuf", "-oL"])
-            .arg(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(File::create(&output)?)
-            .stderr(File::create(&errors)?)
-            .spawn()
-            .with_context(|| format!("starting {name}"))?;
-        let mut tool = Self { name, child, output };
-        wait_for(&format!("{name} to begin"), LIMIT, || {
-            if let Some(status) = tool.child.try_wait()? {
-                bail!("{name}: {status}: {}", fs::read_to_string(&errors)?);
-            }
-            Ok(fs::read_to_string(&tool.output)?.starts_with(headline).then_some(()))
-        })?;
-        Ok(tool)
-    }
-
-    fn end(mut self) -> Result<String> {
-        interrupt(self.child.id())?;
-        self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
-        let bytes = fs::read(&self.output).with_context(|| format!("reading what {} says", self.name))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-}
-
-/// The agent, its output in a file.
-struct Agent {
     child: Child,
     output: PathBuf,
     errors: PathBuf,
 }
 
-impl Agent {
-    fn start(folder: &Path) -> Result<Self> {
-        let (output, errors) = (folder.join("agent.out"), folder.join("agent.err"));
-        let child = Command::new(sensor_tests::binaries()?.join("sensor-agent"))
-            .args(["watch", "--json", "--reads", "--kind", "exec,file_open"])
+impl Watcher {
+    /// Starts another tool, with the tracing file system it wants in a mount namespace of its own, and waits for its
+    /// headline, which it prints when it traces.
+    fn tool(name: &'static str, program: &Path, headline: &str, folder: &Path) -> Result<Self> {
+        let script =
+            "[ -d /sys/kernel/tracing/events ] || mount -t tracefs none /sys/kernel/tracing; exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh", "stdbuf", "-oL"]);
+        Self::start(name, command.arg(program), folder, |watcher| {
+            Ok(fs::read_to_string(&watcher.output)?.starts_with(headline))
+        })
+    }
+
+    /// Starts the agent, and waits until it watches.
+    fn agent(folder: &Path) -> Result<Self> {
+        let mut command = Command::new(sensor_tests::binaries()?.join("sensor-agent"));
+        command.args(["watch", "--json", "--reads", "--kind", "exec,file_open"]);
+        Self::start("sensor-agent", &mut command, folder, |watcher| {
+            Ok(fs::read_to_string(&watcher.errors)?.contains("watching"))
+        })
+    }
+
+    fn start(
+        name: &'static str,
+        command: &mut Command,
+        folder: &Path,
+        has_begun: impl Fn(&Self) -> Result<bool>,
+    ) -> Result<Self> {
+        let (output, errors) = (folder.join(format!("{name}.out")), folder.join(format!("{name}.err")));
+        let child = command
             .stdin(Stdio::null())
             .stdout(File::create(&output)?)
             .stderr(File::create(&errors)?)
             .spawn()
-            .context("starting sensor-agent")?;
-        wait_for("the agent to begin", LIMIT, || {
-            Ok(fs::read_to_string(&errors)?.contains("watching").then_some(()))
+            .with_context(|| format!("starting {name}"))?;
+        let mut watcher = Self { name, child, output, errors };
+        wait_for(&format!("{name} to begin"), LIMIT, || {
+            if let Some(status) = watcher.child.try_wait()? {
+                bail!("{name}: {status}: {}", watcher.said());
+            }
+            Ok(has_begun(&watcher)?.then_some(()))
         })?;
-        Ok(Self { child, output, errors })
+        Ok(watcher)
     }
 
-    fn end(mut self) -> Result<String> {
-        interrupt(self.child.id())?;
-        let status = self.child.wait().context("waiting for sensor-agent")?;
-        let errors = fs::read_to_string(&self.errors)?;
-        ensure!(status.success(), "sensor-agent: {status}: {errors}");
-        for line in errors.lines().filter(|line| line.starts_with("lost")) {
-            println!("here: {line}");
-        }
-        fs::read_to_string(&self.output).context("reading what sensor-agent says")
+    /// Interrupts it; gives how it ended, and what it printed.
+    fn end(mut self) -> Result<(ExitStatus, String)> {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)
+            .with_context(|| format!("interrupting {}", self.name))?;
+        let name = self.name;
+        let status = wait_for(&format!("{name} to end"), LIMIT, || Ok(self.child.try_wait()?))?;
+        let bytes = fs::read(&self.output).with_context(|| format!("reading what {name} prints"))?;
+        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// What it wrote to its standard error.
+    fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.errors).unwrap_or_default()).into_owned()
     }
 }
 
-fn interrupt(pid: u32) -> Result<()> {
-    let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).context("ending a tool")
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // It has ended already when these fail.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 const EXAMPLES: usize = 3;
