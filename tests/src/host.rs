@@ -4,11 +4,16 @@
 use crate::process;
 use anyhow::{Context, Result};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const EMPTY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether the slice that units lie in was made here: then it goes with the last of them.
+static IS_SLICE_OURS: AtomicBool = AtomicBool::new(false);
 
 /// A control group shaped like a systemd unit's. Ends its processes and goes when dropped.
 #[derive(Debug)]
@@ -18,14 +23,27 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Makes the group of the unit `name`, for example `demo.service`.
+    /// Makes the group of the unit `NAME-PID.service`: another process that uses the same name has another.
     ///
     /// # Errors
-    /// When cgroup v2 is not mounted or not writable.
+    /// When cgroup v2 is not mounted or not writable, or there is such a group.
     pub fn new(name: &str) -> Result<Self> {
-        let cgroup = cgroup2_mount()?.join("system.slice").join(name);
-        fs::create_dir_all(&cgroup).with_context(|| format!("creating {}", cgroup.display()))?;
-        Ok(Self { cgroup, unit: name.to_owned() })
+        let slice = cgroup2_mount()?.join("system.slice");
+        match fs::create_dir(&slice) {
+            Ok(()) => IS_SLICE_OURS.store(true, Ordering::Relaxed),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| format!("creating {}", slice.display())),
+        }
+        let unit = format!("{name}-{}.service", std::process::id());
+        let cgroup = slice.join(&unit);
+        fs::create_dir(&cgroup).with_context(|| format!("creating {}", cgroup.display()))?;
+        Ok(Self { cgroup, unit })
+    }
+
+    /// The group's folder.
+    #[must_use]
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
     }
 
     /// The workload's name in a baseline.
@@ -66,6 +84,10 @@ impl Drop for Workload {
         let _ = process::wait_for("the control group to empty", EMPTY_LIMIT, || {
             Ok(fs::remove_dir(cgroup).is_ok().then_some(()))
         });
+        if let Some(slice) = cgroup.parent().filter(|_| IS_SLICE_OURS.load(Ordering::Relaxed)) {
+            // It has other units yet when this fails.
+            let _ = fs::remove_dir(slice);
+        }
     }
 }
 
@@ -94,18 +116,29 @@ impl NetworkNamespace {
     pub const HOST_ADDRESS: &str = "198.51.100.1";
     const FAR_ADDRESS: &str = "198.51.100.2";
 
-    /// Makes the namespace and its interfaces.
+    /// Why there can be none here, or `None`.
+    #[must_use]
+    pub fn why_not() -> Option<String> {
+        let found = Command::new("ip").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let has_ip = found.is_ok_and(|status| status.success());
+        (!has_ip).then(|| "needs the program ip (Debian's package iproute2)".to_owned())
+    }
+
+    /// Makes this process's namespace and its interfaces. Their names hold its id, and are as long as the kernel allows.
     ///
     /// # Errors
-    /// When `ip` fails, with its words.
-    pub fn new(name: &str) -> Result<Self> {
-        let namespace = Self { name: name.to_owned() };
+    /// When `ip` fails, with its words: also when this process has one already.
+    pub fn new() -> Result<Self> {
+        let name = format!("sensor-{}", std::process::id());
+        process::output(Command::new("ip").args(["netns", "add", &name]))?;
+        // From here on it goes when something fails.
+        let namespace = Self { name };
+        let name = namespace.name.as_str();
         let (near, far) = (format!("{name}0"), format!("{name}1"));
         let (near_cidr, far_cidr) =
             (format!("{}/30", Self::HOST_ADDRESS), format!("{}/30", Self::FAR_ADDRESS));
         for words in [
-            &["netns", "add", name][..],
-            &["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name],
+            &["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name][..],
             &["address", "add", &near_cidr, "dev", &near],
             &["link", "set", &near, "up"],
             &["-n", name, "address", "add", &far_cidr, "dev", &far],

@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Folder of the built binaries: the one this executable lies in, or its parent for a test executable. Builds
-/// them first, once, so that a test never runs yesterday's.
+/// them first, once, in the same profile, so that a test never runs yesterday's.
 ///
 /// # Errors
 /// When the build fails.
@@ -36,16 +36,16 @@ pub fn use_release() {
 static IS_RELEASE: AtomicBool = AtomicBool::new(false);
 
 fn build() -> anyhow::Result<PathBuf> {
-    let is_release = IS_RELEASE.load(Ordering::Relaxed);
+    let own = std::env::current_exe()?;
+    let folder = own.parent().expect("an executable lies in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    // The profiles' folders lie side by side. A release-built test tests a release-built product.
+    let is_release = IS_RELEASE.load(Ordering::Relaxed) || folder.ends_with("release");
     let packages = ["-p", "sensor-agent", "-p", "sensor-collector", "-p", "sensorctl"];
     let mut command = std::process::Command::new("cargo");
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).args(["build", "--bins"]).args(packages);
     command.args(is_release.then_some("--release"));
     run(&mut command)?;
-    let own = std::env::current_exe()?;
-    let folder = own.parent().expect("an executable lies in a folder");
-    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
-    // The profiles' folders lie side by side.
     Ok(if is_release { folder.with_file_name("release") } else { folder.to_path_buf() })
 }
 

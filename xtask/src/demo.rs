@@ -7,6 +7,7 @@ mod learned;
 pub(crate) mod service;
 mod target;
 
+use crate::shell_quoted;
 use anyhow::{Context, Result, bail, ensure};
 use attack::Attack;
 use sensor_tests::{Agent, Finding, Fleet, wait_for};
@@ -104,7 +105,9 @@ fn arm(fleet: &Fleet, target: &Target) -> Result<u64> {
 /// Leaves everything running and says how to look and how to end it.
 fn keep(fleet: Fleet, agent: Agent, target: Target, scratch: tempfile::TempDir) {
     let config = fleet.sensorctl_config();
-    let sensorctl = format!("{} --config {}", fleet.sensorctl_binary().display(), config.display());
+    let sensorctl = [&fleet.sensorctl_binary(), &config]
+        .map(|path| shell_quoted(&path.to_string_lossy()))
+        .join(" --config ");
     let ids = [agent.id(), fleet.collector_id(), Some(target.id())].into_iter().flatten();
     let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
     println!("left running; state and logs in {}", scratch.path().display());
@@ -112,6 +115,8 @@ fn keep(fleet: Fleet, agent: Agent, target: Target, scratch: tempfile::TempDir) 
     println!("  look     {sensorctl} findings list");
     println!("           {sensorctl} agents list");
     println!("  end      kill {}", ids.join(" "));
+    println!("           rmdir {}", shell_quoted(&target.cgroup().to_string_lossy()));
+    println!("           rm -r {}", shell_quoted(&scratch.path().to_string_lossy()));
     target.detach();
     agent.detach();
     fleet.detach();

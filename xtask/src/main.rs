@@ -104,6 +104,10 @@ pub(crate) fn target_folder() -> anyhow::Result<PathBuf> {
 
 /// A text as one word of a shell, whatever it holds.
 pub(crate) fn shell_quoted(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
@@ -111,4 +115,22 @@ pub(crate) fn shell_quoted(text: &str) -> String {
 pub(crate) fn workspace_root() -> PathBuf {
     let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().expect("xtask lies in the workspace").to_path_buf()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell_quoted;
+
+    #[test]
+    fn text_is_one_word_of_a_shell() {
+        for (text, expected) in [
+            ("/tmp/a-1.b_c", "/tmp/a-1.b_c"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+            ("$(x)", "'$(x)'"),
+        ] {
+            assert_eq!(shell_quoted(text), expected);
+        }
+    }
 }

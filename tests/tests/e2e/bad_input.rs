@@ -139,7 +139,7 @@ fn a_full_disk_degrades_and_recovers() -> Result<()> {
     output(Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "small"]).arg(&state))?;
     let _unmount = Unmount(&state);
     let mut agent = fleet.agent("small", fleet.first_token(), None)?;
-    let noise = Noise::start("sensor-full.service", scratch.path())?;
+    let noise = Noise::start("sensor-full", scratch.path())?;
     fleet.push(&noise.baseline("full"))?;
     let filler = state.join("filler");
     let mut file = std::fs::File::create(&filler)?;

@@ -23,7 +23,7 @@ fn accepted_findings_survive_every_kill_exactly_once() -> Result<()> {
     let scratch = scratch()?;
     let mut fleet = Fleet::start("storm", "127.0.0.1", scratch.path())?;
     let mut agent = fleet.agent("victim", fleet.first_token(), None)?;
-    let noise = Noise::start("sensor-storm.service", scratch.path())?;
+    let noise = Noise::start("sensor-storm", scratch.path())?;
     fleet.push(&noise.baseline("storm"))?;
     let mut grown = 0;
     for _ in 0..KILLS_COUNT {
@@ -59,7 +59,7 @@ fn a_backlog_arrives_in_order_after_an_outage() -> Result<()> {
     let scratch = scratch()?;
     let mut fleet = Fleet::start("outage", "127.0.0.1", scratch.path())?;
     let agent = fleet.agent("patient", fleet.first_token(), None)?;
-    let noise = Noise::start("sensor-outage.service", scratch.path())?;
+    let noise = Noise::start("sensor-outage", scratch.path())?;
     fleet.push(&noise.baseline("outage"))?;
     fleet.stop_collector();
     let before = last_sequence(&agent)?;

@@ -11,14 +11,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[test]
 fn two_agents_learn_together_and_get_every_version() -> Result<()> {
     require_live_kernel!();
+    if let Some(reason) = NetworkNamespace::why_not() {
+        println!("skipped: {reason}");
+        return Ok(());
+    }
     let scratch = scratch()?;
-    let namespace = NetworkNamespace::new("sensor-e2e")?;
+    let namespace = NetworkNamespace::new()?;
     let fleet = Fleet::start("pair", NetworkNamespace::HOST_ADDRESS, scratch.path())?;
     let near = fleet.agent("near", fleet.first_token(), None)?;
     let far = fleet.agent("far", &fleet.new_token()?, Some(&namespace))?;
 
     // Both agents run on this kernel, so both learn what this workload does.
-    let group = Workload::new("sensor-pair.service")?;
+    let group = Workload::new("sensor-pair")?;
     let workload = group.name();
     let script = "while :; do echo > \"$1/steady\"; sleep 0.05; done";
     let mut command = group.shell(script, &[scratch.path()]);

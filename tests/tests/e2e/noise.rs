@@ -13,10 +13,10 @@ pub(crate) struct Noise {
 }
 
 impl Noise {
-    /// Starts the unit `unit`, which writes files named f1, f2, ... in a folder of its own below `scratch`.
-    pub(crate) fn start(unit: &str, scratch: &Path) -> Result<Self> {
-        let group = Workload::new(unit)?;
-        let folder = scratch.join(unit);
+    /// Starts a unit named after `name`, which writes files named f1, f2, ... in a folder of its own below `scratch`.
+    pub(crate) fn start(name: &str, scratch: &Path) -> Result<Self> {
+        let group = Workload::new(name)?;
+        let folder = scratch.join(name);
         std::fs::create_dir_all(&folder)?;
         let script = "i=0; while :; do i=$((i+1)); echo > \"$1/f$i\"; sleep 0.02; done";
         let shell = Kept::start("noise", &mut group.shell(script, &[&folder]), &scratch.join("noise.log"))?;

@@ -3,6 +3,7 @@
 //! target runs it.
 
 use super::target::CRON_FOLDER;
+use crate::shell_quoted;
 use anyhow::{Context, Result};
 use sensor_tests::Finding;
 use std::net::TcpListener;
@@ -24,7 +25,7 @@ impl Attack {
 
     /// Writes and runs a fresh file, leaves a cron job, connects out.
     pub(super) fn first_strike(&self) -> String {
-        let dropped = self.dropped.display();
+        let dropped = shell_quoted(&self.dropped.to_string_lossy());
         format!(
             "cp /bin/true {dropped}; {dropped}; echo '* * * * * root true' > {CRON_FOLDER}/backdoor; {}",
             self.connection()
@@ -33,7 +34,7 @@ impl Attack {
 
     /// The connection again, then something new beside it.
     pub(super) fn second_strike(&self) -> String {
-        format!("{}; echo > {}", self.connection(), self.marker.display())
+        format!("{}; echo > {}", self.connection(), shell_quoted(&self.marker.to_string_lossy()))
     }
 
     /// Whether exec, connect and file write of the first strike were all found.

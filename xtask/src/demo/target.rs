@@ -12,8 +12,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const UNIT: &str = "sensor-demo.service";
+/// The service's unit is named after it.
+const NAME: &str = "sensor-demo";
 const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long the service may take for an answer, or for reading a request.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const REQUEST_INTERVAL: Duration = Duration::from_millis(100);
 /// Host names that normal look-ups ask for.
 const NORMAL_NAME: &str = "localhost";
@@ -30,7 +33,7 @@ pub(super) struct Target {
 impl Target {
     /// Starts the service in a control group and a mount namespace of its own.
     pub(super) fn start(scratch: &Path) -> Result<Self> {
-        let group = Workload::new(UNIT)?;
+        let group = Workload::new(NAME)?;
         let program = scratch.join("sensor-demo-service");
         fs::copy(std::env::current_exe()?, &program).context("copying the service's program")?;
         // The shell moves itself into the group, hides the host's cron folder, and becomes the service.
@@ -53,6 +56,11 @@ impl Target {
     /// Process id of the service.
     pub(super) fn id(&self) -> u32 {
         self.service.id()
+    }
+
+    /// Folder of the service's control group.
+    pub(super) fn cgroup(&self) -> &Path {
+        self.group.cgroup()
     }
 
     /// Sends normal requests for `duration`.
@@ -90,6 +98,8 @@ impl Target {
     fn request(&self, target: &str) -> Result<()> {
         let mut stream =
             TcpStream::connect(("127.0.0.1", self.port)).context("connecting to the demo service")?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_write_timeout(Some(ANSWER_LIMIT))?;
         write!(stream, "GET {target} HTTP/1.1\r\nHost: demo\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).context("reading the demo service's answer")?;
