@@ -10,7 +10,7 @@ use crate::workspace_root;
 use anyhow::{Context, Result, bail, ensure};
 use curve::{Curve, Fit};
 use load::Load;
-use sample::Sample;
+use sample::{Sample, Table};
 use sensor_tests::{Agent, Fleet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,29 +52,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let duration = Duration::from_secs(60 * arguments.minutes);
     let load = Load::start(scratch.path())?;
     println!("load: {}", load.describe());
-    let samples = sample_for(duration, &fleet, &agent)?;
-    let rounds = load.stop();
     let csv = folder.join("samples.csv");
-    fs::write(&csv, sample::csv(&samples)).with_context(|| format!("writing {}", csv.display()))?;
-    let summary = judge(&samples, duration)?;
+    println!("samples: {}", csv.display());
+    let samples = sample_for(duration, &fleet, &agent, Table::new(&csv))?;
+    let (rounds, failed) = load.stop();
+    let mut summary = judge(&samples, duration)?;
+    summary.problems.extend(failed);
     let text = format!("load: {rounds}\n{}", summary.text);
     fs::write(folder.join("summary.txt"), &text).context("writing the summary")?;
-    println!("{text}samples: {}", csv.display());
+    println!("{text}");
     if summary.problems.is_empty() { Ok(()) } else { bail!("{}", summary.problems.join("; ")) }
 }
 
-fn sample_for(duration: Duration, fleet: &Fleet, agent: &Agent) -> Result<Vec<Sample>> {
+fn sample_for(duration: Duration, fleet: &Fleet, agent: &Agent, mut table: Table) -> Result<Vec<Sample>> {
     let pid = agent.id().context("the agent runs")?;
     let begun = Instant::now();
     let mut samples = Vec::new();
     while begun.elapsed() < duration {
         samples.push(Sample::take(begun.elapsed(), pid, fleet)?);
+        table.add_last(&samples)?;
         if let Some(latest) = samples.last().filter(|_| samples.len() % 12 == 1) {
             println!("{}", latest.line());
         }
         std::thread::sleep(SAMPLE_INTERVAL);
     }
     samples.push(Sample::take(begun.elapsed(), pid, fleet)?);
+    table.add_last(&samples)?;
     Ok(samples)
 }
 
@@ -109,10 +112,14 @@ fn judge(samples: &[Sample], duration: Duration) -> Result<Summary> {
         }
     }
     for counter in UNKNOWN {
-        let count = last.counter(counter);
-        if count > 0 {
-            problems.push(format!("{counter}={count}"));
+        match last.counter(counter) {
+            Some(0) => {}
+            Some(count) => problems.push(format!("{counter}={count}")),
+            None => problems.push(format!("the agent has no counter {counter}")),
         }
+    }
+    if last.counter("records").unwrap_or_default() == 0 {
+        problems.push("the agent has seen no record: nothing was measured".to_owned());
     }
     let text = describe(samples, &warm, &fit);
     Ok(Summary { text, problems })
@@ -143,7 +150,8 @@ fn describe(samples: &[Sample], warm: &[&Sample], fit: &Fit) -> String {
     text += &format!("descriptors/maps/programs/links: first {}, last {}\n", of(first), of(last));
     text += &format!("records: {}\n", last.kinds());
     text += &format!("lost: {}\n", last.counters_named("records_lost"));
-    let unknown: Vec<String> = UNKNOWN.iter().map(|name| format!("{name}={}", last.counter(name))).collect();
+    let count = |name| last.counter(name).map_or("?".to_owned(), |count| count.to_string());
+    let unknown: Vec<String> = UNKNOWN.iter().map(|name| format!("{name}={}", count(name))).collect();
     text + &format!("unknown: {}\n", unknown.join(" "))
 }
 
@@ -155,4 +163,32 @@ fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]);
     folders.map(|folder| folder.join(name)).find(|file: &PathBuf| Path::is_file(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge;
+    use super::sample::tests::sample;
+    use std::time::Duration;
+
+    /// Problems of a steady soak at whose end the agent has these counters.
+    fn check(counters: &[(&str, u64)], expected: &[&str]) {
+        let seconds = [0, 30, 60, 90, 120].map(Duration::from_secs);
+        let samples = seconds.map(|at| sample(at, counters));
+        let summary = judge(&samples, Duration::from_secs(120)).expect("enough samples");
+        assert_eq!(summary.problems, expected);
+    }
+
+    #[test]
+    fn soak_that_measures_nothing_fails() {
+        check(&[("records", 9), ("processes_unknown", 0), ("observations_of_unknown", 0)], &[]);
+        check(
+            &[("records", 9), ("processes_unknown", 2)],
+            &["processes_unknown=2", "the agent has no counter observations_of_unknown"],
+        );
+        check(
+            &[("processes_unknown", 0), ("observations_of_unknown", 0)],
+            &["the agent has seen no record: nothing was measured"],
+        );
+    }
 }

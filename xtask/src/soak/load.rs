@@ -4,12 +4,13 @@
 
 use super::program;
 use anyhow::{Context, Result};
+use sensor_tests::Kept;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -75,18 +76,21 @@ impl Load {
         text
     }
 
-    /// Ends everything; says how many rounds each part made.
-    pub(super) fn stop(mut self) -> String {
+    /// Ends everything; says how many rounds each part made, and which part did nothing.
+    pub(super) fn stop(mut self) -> (String, Vec<String>) {
         self.is_over.store(true, Ordering::Relaxed);
-        let mut words = Vec::new();
+        let (mut words, mut problems) = (Vec::new(), Vec::new());
         for part in std::mem::take(&mut self.parts) {
             let Part { name, rounds, failures, thread } = part;
             let has_panicked = thread.join().is_err();
             let (rounds, failures) = (rounds.load(Ordering::Relaxed), failures.load(Ordering::Relaxed));
             let note = if has_panicked { " (panicked)" } else { "" };
             words.push(format!("{name} {rounds} rounds, {failures} failed{note}"));
+            if rounds == failures || has_panicked {
+                problems.push(format!("load {name}: {failures} of {rounds} rounds failed{note}"));
+            }
         }
-        words.join("; ")
+        (words.join("; "), problems)
     }
 
     fn skip(&mut self, reason: &str) {
@@ -112,10 +116,20 @@ impl Load {
     }
 }
 
-/// Runs a command quietly, behind everybody else.
+impl Drop for Load {
+    fn drop(&mut self) {
+        // `stop` has taken the parts; on the way out of a failure they are still here.
+        self.is_over.store(true, Ordering::Relaxed);
+        for part in self.parts.drain(..) {
+            let _ = part.thread.join();
+        }
+    }
+}
+
+/// Runs a command quietly, behind everybody else, and not for ever.
 fn quietly(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("nice");
-    command.arg("-n").arg("10").arg(program);
+    let mut command = Command::new("timeout");
+    command.args(["--signal", "KILL", COMMAND_LIMIT_S, "nice", "-n", "10"]).arg(program);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -210,7 +224,7 @@ fn short_processes() -> Result<()> {
 
 /// A web server with workers.
 struct Server {
-    child: Child,
+    _child: Kept,
     port: u16,
 }
 
@@ -221,34 +235,27 @@ impl Server {
         fs::write(folder.join("pages/index.html"), "soaked\n")?;
         // Another may take the port in between: then the requests fail, and are counted.
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let here = folder.display();
+        // Names in the configuration are below this folder, the prefix, which may have spaces in its path.
         let config = format!(
-            "daemon off; user root; worker_processes 2; pid {here}/pid; error_log {here}/error.log;\n\
+            "daemon off; user root; worker_processes 2; pid pid; error_log error.log;\n\
              events {{ worker_connections 64; }}\n\
-             http {{ access_log {here}/access.log; client_body_temp_path {here}/body; proxy_temp_path {here}/proxy;\n\
-             fastcgi_temp_path {here}/fastcgi; uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;\n\
-             server {{ listen 127.0.0.1:{port}; root {here}/pages; }} }}\n"
+             http {{ access_log access.log; client_body_temp_path body; proxy_temp_path proxy;\n\
+             fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
+             server {{ listen 127.0.0.1:{port}; root pages; }} }}\n"
         );
         let file = folder.join("nginx.conf");
         fs::write(&file, config)?;
         let mut command = Command::new(nginx);
         command.arg("-c").arg(&file).arg("-p").arg(folder);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        Ok(Some(Self { child, port }))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        // It has ended already when this fails.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.child.wait();
+        let child = Kept::start("nginx", &mut command, &folder.join("stderr.log"))?;
+        Ok(Some(Self { _child: child, port }))
     }
 }
 
 fn request(port: u16) -> Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -274,6 +281,10 @@ fn container(image: &str) -> Result<()> {
     run(quietly("ctr").args(["run", "--rm", image, &name, "/bin/sh", "-c", "ls / > /tmp/soaked; true"]))
 }
 
+/// Seconds after which a command of the load is killed.
+const COMMAND_LIMIT_S: &str = "300";
+/// How long the server may take for an answer, or for reading a request.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const BUILD_PAUSE: Duration = Duration::from_secs(5);
 const PROCESS_PAUSE: Duration = Duration::from_millis(500);
 const PACKAGE_PAUSE: Duration = Duration::from_secs(3);

@@ -7,6 +7,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// One look at the agent.
@@ -60,9 +62,9 @@ impl Sample {
         Ok(sample)
     }
 
-    /// A counter; 0 before the first heartbeat.
-    pub(super) fn counter(&self, name: &str) -> u64 {
-        self.counters.get(name).copied().unwrap_or_default()
+    /// A counter; `None` before the first heartbeat, and if the agent has none of this name.
+    pub(super) fn counter(&self, name: &str) -> Option<u64> {
+        self.counters.get(name).copied()
     }
 
     /// Counters of a family that are not zero.
@@ -83,14 +85,15 @@ impl Sample {
 
     /// For people who wait.
     pub(super) fn line(&self) -> String {
+        let counter = |name| self.counter(name).unwrap_or_default();
         format!(
             "{:5.1} min: rss {} KiB, {} descriptors, {} records, {} processes, {} unknown",
             self.at.as_secs_f64() / 60.0,
             self.rss_kib,
             self.descriptors,
-            self.counter("records"),
-            self.counter("processes"),
-            self.counter("processes_unknown"),
+            counter("records"),
+            counter("processes"),
+            counter("processes_unknown"),
         )
     }
 }
@@ -109,23 +112,82 @@ fn counters(agents: &Value) -> BTreeMap<String, u64> {
     }
 }
 
-/// All samples as a table.
-pub(super) fn csv(samples: &[Sample]) -> String {
-    let names: Vec<&String> = samples.last().map(|last| last.counters.keys().collect()).unwrap_or_default();
-    let mut text = "seconds,rss_kib,descriptors,maps,programs,links".to_owned();
-    for name in &names {
-        // Names of counters have commas in their labels.
-        write!(text, ",\"{name}\"").expect("a String takes everything");
+/// The samples as a table in a file, in which each stands as soon as it is taken.
+pub(super) struct Table {
+    path: PathBuf,
+    /// Counters that have a column.
+    names: Vec<String>,
+}
+
+impl Table {
+    /// An empty table.
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), names: Vec::new() }
     }
-    for sample in samples {
+
+    /// Adds the last of these samples. Writes all of them again when it has counters that those before had not.
+    pub(super) fn add_last(&mut self, samples: &[Sample]) -> Result<()> {
+        let Some(last) = samples.last() else { return Ok(()) };
+        let written = if samples.len() > 1 && last.counters.keys().eq(&self.names) {
+            let file = fs::File::options().append(true).open(&self.path);
+            file.and_then(|mut file| file.write_all(self.row(last).as_bytes()))
+        } else {
+            self.names = last.counters.keys().cloned().collect();
+            let rows: String = samples.iter().map(|sample| self.row(sample)).collect();
+            fs::write(&self.path, self.heading() + &rows)
+        };
+        written.with_context(|| format!("writing {}", self.path.display()))
+    }
+
+    fn heading(&self) -> String {
+        let mut text = "seconds,rss_kib,descriptors,maps,programs,links".to_owned();
+        for name in &self.names {
+            // Names of counters have commas in their labels.
+            write!(text, ",\"{name}\"").expect("a String takes everything");
+        }
+        text.push('\n');
+        text
+    }
+
+    fn row(&self, sample: &Sample) -> String {
         let Sample { rss_kib, descriptors, maps, programs, links, .. } = sample;
         let seconds = sample.at.as_secs();
-        write!(text, "\n{seconds},{rss_kib},{descriptors},{maps},{programs},{links}")
-            .expect("a String takes everything");
-        for name in &names {
-            write!(text, ",{}", sample.counter(name)).expect("a String takes everything");
+        let mut text = format!("{seconds},{rss_kib},{descriptors},{maps},{programs},{links}");
+        for name in &self.names {
+            write!(text, ",{}", sample.counter(name).unwrap_or_default()).expect("a String takes everything");
+        }
+        text.push('\n');
+        text
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{Sample, Table};
+    use std::fs;
+    use std::time::Duration;
+
+    /// A sample of an agent that holds 100 KiB.
+    pub(in super::super) fn sample(at: Duration, counters: &[(&str, u64)]) -> Sample {
+        let counters = counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        Sample { at, rss_kib: 100, descriptors: 1, maps: 2, programs: 3, links: 4, counters }
+    }
+
+    #[test]
+    fn table_holds_every_sample_as_it_is_taken() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = folder.path().join("samples.csv");
+        let mut table = Table::new(&path);
+        let mut samples = Vec::new();
+        for (at, counters, expected) in [
+            (0, &[][..], "seconds,rss_kib,descriptors,maps,programs,links\n0,100,1,2,3,4\n"),
+            (5, &[("a{x=1,y=2}", 7)][..], ",\"a{x=1,y=2}\"\n0,100,1,2,3,4,0\n5,100,1,2,3,4,7\n"),
+            (10, &[("a{x=1,y=2}", 8)][..], "\n5,100,1,2,3,4,7\n10,100,1,2,3,4,8\n"),
+        ] {
+            samples.push(sample(Duration::from_secs(at), counters));
+            table.add_last(&samples).expect("a file that can be written");
+            let text = fs::read_to_string(&path).expect("the table");
+            assert!(text.ends_with(expected), "{text}");
         }
     }
-    text.push('\n');
-    text
 }
