@@ -78,14 +78,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn show(names: &[String]) -> Result<()> {
     let mut kernels = Vec::new();
-    for entry in fs::read_dir(workspace_root().join(FOLDER))? {
-        if let Some(kernel) = file_name(&entry?.path())?.strip_suffix(FIXTURE_SUFFIX) {
+    let folder = workspace_root().join(FOLDER);
+    let listing = || format!("listing {}", folder.display());
+    for entry in fs::read_dir(&folder).with_context(listing)? {
+        if let Some(kernel) = file_name(&entry.with_context(listing)?.path())?.strip_suffix(FIXTURE_SUFFIX) {
             kernels.push((kernel.to_owned(), fixture(kernel)?));
         }
     }
     kernels.sort_by_key(|(name, _)| version(name));
-    let is_wanted = |name: &[u8]| names.iter().any(|pattern| matches(pattern.as_bytes(), name));
-    print!("{}", show::show(&kernels, &is_wanted));
+    let mut unknown = Vec::new();
+    for pattern in names {
+        match show::show(&kernels, &|name: &[u8]| matches(pattern.as_bytes(), name)) {
+            text if text.is_empty() => unknown.push(pattern.as_str()),
+            text => print!("{text}"),
+        }
+    }
+    ensure!(unknown.is_empty(), "no fixture has a function or struct {}", unknown.join(" "));
     Ok(())
 }
 
@@ -147,15 +155,15 @@ fn trim_one(arguments: &TrimArguments) -> Result<()> {
         Some(source) => source.clone(),
         None => file_name(from)?,
     };
-    fs::write(folder.join(format!("{name}{FIXTURE_SUFFIX}")), &packed)?;
-    fs::write(
-        folder.join(format!("{name}.txt")),
-        format!(
-            "release: {release}\nsource: {source}\nbtf: {} bytes, sha256 {}\n",
-            image.btf.len(),
-            hex(&Sha256::digest(&image.btf))
-        ),
-    )?;
+    let provenance = format!(
+        "release: {release}\nsource: {source}\nbtf: {} bytes, sha256 {}\n",
+        image.btf.len(),
+        hex(&Sha256::digest(&image.btf))
+    );
+    let (fixture, text) =
+        (folder.join(format!("{name}{FIXTURE_SUFFIX}")), folder.join(format!("{name}.txt")));
+    fs::write(&fixture, &packed).with_context(|| format!("writing {}", fixture.display()))?;
+    fs::write(&text, provenance).with_context(|| format!("writing {}", text.display()))?;
     println!(
         "{name}: {release}: {} bytes of BTF trimmed to {}, {} compressed",
         image.btf.len(),

@@ -51,17 +51,22 @@ pub(super) fn read(path: &Path) -> Result<Image> {
 
 /// The kernel image in a Debian package, wherever it lies.
 fn kernel_of_package(path: &Path) -> Result<Vec<u8>> {
-    let mut package =
-        Command::new("dpkg-deb").arg("--fsys-tarfile").arg(path).stdout(Stdio::piped()).spawn()?;
+    let mut package = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("running dpkg-deb")?;
     let archive = package.stdout.take().context("dpkg-deb without an output")?;
     let output = Command::new("tar")
         .args(["-xO", "--wildcards", "*/vmlinu[xz]*"])
         .stdin(archive)
         .stderr(Stdio::null())
-        .output()?;
-    package.wait()?;
+        .output()
+        .context("running tar")?;
+    let status = package.wait().context("waiting for dpkg-deb")?;
     if output.stdout.is_empty() {
-        bail!("no vmlinuz in the package");
+        bail!("no vmlinuz in the package (dpkg-deb: {status}, tar: {})", output.status);
     }
     Ok(output.stdout)
 }
