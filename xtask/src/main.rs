@@ -59,7 +59,7 @@ enum Task {
     Soak(soak::Arguments),
     /// Run the kernel tests on other kernels, in virtual machines.
     Vm(vm::Arguments),
-    /// What CI runs: setup, format, lints, tidy, freshness of generated files, tests, demo.
+    /// What CI runs: setup, format, lints, tidy, freshness of generated files, fuzzing, demo, tests, other kernels.
     Ci,
     /// Check the crate edges, where unsafe code lives, and the file and function limits of the style guide.
     Tidy,
