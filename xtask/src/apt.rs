@@ -107,7 +107,7 @@ pub(crate) fn fetch(command: &mut Command) -> Result<()> {
         return Ok(());
     }
     match errors.lines().find(|line| is_unreachable(line)) {
-        Some(reason) => Err(Unavailable(reason.to_owned()).into()),
+        Some(reason) => Err(Unavailable(reason.trim_start_matches("E: ").to_owned()).into()),
         None => bail!("{command:?} failed: {}", output.status),
     }
 }
