@@ -97,7 +97,7 @@ pub struct Finding {
     pub object_from_caller: bool,
     /// Version of the baseline it was judged against, 0 for none.
     pub baseline_version: u64,
-    /// Findings of one process subtree that follow each other closely have the same, which no others of this boot have.
+    /// Findings of one process tree that follow each other closely have the same, which no others of this boot have.
     pub incident: String,
 }
 

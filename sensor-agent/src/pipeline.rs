@@ -216,6 +216,7 @@ impl Pipeline {
             ("records_undecodable", self.delivered.undecodable_total()),
             ("records_unknown_kind", self.counters.records_unknown_kind),
             ("observations", self.counters.observations),
+            ("incidents_evicted", self.incidents.evicted_count()),
             ("observations_of_unknown", self.counters.observations_of_unknown),
             ("findings", self.counters.findings),
             ("findings_repeated", self.counters.findings_repeated),

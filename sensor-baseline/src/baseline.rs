@@ -203,6 +203,14 @@ impl Baseline {
         self.workloads.get(workload)?.get(subject)
     }
 
+    /// Whether it has exactly this entry.
+    #[must_use]
+    pub fn lists(&self, entry: &Entry) -> bool {
+        self.rules(&entry.workload, &entry.subject)
+            .and_then(|rules| rules.set(entry.disposition, entry.action))
+            .is_some_and(|set| set.contains(&entry.pattern))
+    }
+
     /// Whether an entry of that disposition holds the behaviour.
     #[must_use]
     pub fn holds(&self, disposition: Disposition, behaviour: &Behaviour) -> bool {

@@ -86,11 +86,19 @@ impl EntrySet {
     }
 
     /// The patterns that hold the object. Walks them all, so it is for explaining, not for judging.
-    pub(crate) fn holding(&self, object: &Object) -> impl Iterator<Item = &Pattern> {
-        self.patterns.iter().filter(|pattern| {
-            let mut alone = Self::default();
-            alone.insert((*pattern).clone());
-            alone.holds(object)
+    pub(crate) fn holding<'a>(&'a self, object: &'a Object) -> impl Iterator<Item = &'a Pattern> {
+        self.patterns.iter().filter(move |pattern| match (pattern, object) {
+            (Pattern::Path(one), Object::Path(path)) if one.is_literal() => one == path,
+            (Pattern::Rename { from: old, to: new }, Object::Rename { from, to })
+                if old.is_literal() && new.is_literal() =>
+            {
+                old == from && new == to
+            }
+            _ => {
+                let mut alone = Self::default();
+                alone.insert((*pattern).clone());
+                alone.holds(object)
+            }
         })
     }
 

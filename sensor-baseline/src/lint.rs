@@ -2,6 +2,7 @@
 //! mean. Changes nothing. May call: `baseline`, `entries`, `floor`, `object`, `pattern`.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::baseline::{Baseline, Disposition, Entry, Rules};
 use crate::entries::EntrySet;
@@ -41,7 +42,7 @@ pub enum Oddity {
     },
     /// It allows programs by a template: whoever can write there chooses what runs.
     ExecTemplate,
-    /// It allows a whole tree, directly below the root or deeper by less than this many names.
+    /// It allows all that lies below the root, or below a directory of the root.
     WholeTree,
     /// It allows every address.
     EveryAddress,
@@ -72,7 +73,8 @@ impl fmt::Display for Lint {
     }
 }
 
-/// What is odd about a baseline, in the order of its text.
+/// What is odd about a baseline, in the order of its text. Without effect can only be found what stands for one object:
+/// what a template or a range holds is not compared with other templates and ranges.
 #[must_use]
 pub fn lint(baseline: &Baseline) -> Vec<Lint> {
     let odd = |entry: Entry| {
@@ -137,8 +139,10 @@ fn only_object(pattern: &Pattern) -> Option<Object> {
             let address = network.only_address()?;
             Some(Object::Endpoint(Endpoint { protocol: *protocol, address, port: *port }))
         }
-        Pattern::Listen { address: Some(address), ports: Ports::One(port) } => {
-            Some(Object::Endpoint(Endpoint { protocol: Protocol::Tcp, address: *address, port: *port }))
+        // On every address: only another entry for every address holds that too.
+        Pattern::Listen { address, ports: Ports::One(port) } => {
+            let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            Some(Object::Endpoint(Endpoint { protocol: Protocol::Tcp, address, port: *port }))
         }
         _ => None,
     }
@@ -192,6 +196,14 @@ mod tests {
                 "allow write /etc/ld.so.preload: has no effect: floor rule ld-preload holds whatever a baseline allows",
             ],
         );
+    }
+
+    #[test]
+    fn listeners_on_every_address_are_compared() {
+        let effect = "allow listen tcp 80: has no effect:";
+        check("listen: [tcp 80, tcp 1-1024]", &[&format!("{effect} tcp 1-1024 holds it too")]);
+        check("{listen: [tcp 80], deny: {listen: [tcp 80-90]}}", &[&format!("{effect} tcp 80-90 is denied")]);
+        check("listen: [tcp 80, tcp 127.0.0.1 1-1024]", &[]);
     }
 
     #[test]

@@ -45,7 +45,14 @@ pub fn settle_ports(baseline: &Baseline) -> Baseline {
         settled.arm(workload.clone());
     }
     for entry in baseline.entries() {
-        settled.insert(if is_allowed(&entry) { classes.settle(entry) } else { entry });
+        let class = if is_allowed(&entry) { classes.settle(entry.clone()) } else { entry.clone() };
+        // Where a person denied or retired the class, the ports stay as they are: an entry stands in a baseline once.
+        let says = |disposition| Entry { disposition, ..class.clone() };
+        let is_taken = class != entry
+            && [Disposition::Deny, Disposition::Retired]
+                .into_iter()
+                .any(|other| baseline.lists(&says(other)));
+        settled.insert(if is_taken { entry } else { class });
     }
     settled
 }
@@ -85,6 +92,10 @@ mod tests {
             ["listen: [tcp 40001]", "listen: [tcp 40002]", "listen: [tcp 40003, tcp 80]"].map(baseline);
         let settled = settle_ports(&union("web", &hosts));
         assert_eq!(settled, baseline("listen: [tcp 80, tcp ephemeral]"));
+        let retired =
+            baseline("{listen: [tcp 40001, tcp 40002, tcp 40003], retired: {listen: [tcp ephemeral]}}");
+        assert_eq!(settle_ports(&retired), retired);
+        assert_eq!(Baseline::parse(&settle_ports(&retired).to_yaml()).unwrap(), retired);
         let denied = baseline("deny: {listen: [tcp 40001, tcp 40002, tcp 40003]}");
         assert_eq!(settle_ports(&denied), denied);
     }

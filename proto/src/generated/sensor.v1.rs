@@ -198,7 +198,7 @@ pub struct Finding {
     /// Host name as the agent knows it: claimed.
     #[prost(string, tag = "12")]
     pub hostname: ::prost::alloc::string::String,
-    /// Findings of one process subtree that follow each other closely have the same; another agent's may be called the same.
+    /// Findings of one process tree that follow each other closely have the same; another agent's may be called the same.
     #[prost(string, tag = "13")]
     pub incident: ::prost::alloc::string::String,
 }

@@ -71,7 +71,7 @@ pub(super) struct ExplainArguments {
     /// exec, connect, listen, write, delete or rename.
     #[arg(value_parser = parse_action)]
     action: Action,
-    /// As in a baseline: `/usr/bin/id`, `tcp 10.0.0.5 5432`, `/old -> /new`.
+    /// What was done: `/usr/bin/id`, `tcp 10.0.0.5 5432` (of a listener its address and port), `/old -> /new`.
     object: String,
 }
 
@@ -98,7 +98,11 @@ fn run_lint(arguments: &LintArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn run_diff(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
-    let diff = diff(&read_baseline(&arguments.old)?, &read_baseline(&arguments.new)?);
+    let (old, new) = (read_baseline(&arguments.old)?, read_baseline(&arguments.new)?);
+    if old.fleet != new.fleet {
+        say!("of different fleets: {} and {}", old.fleet, new.fleet);
+    }
+    let diff = diff(&old, &new);
     print(&diff.to_string())?;
     Ok(found(!diff.is_empty()))
 }
@@ -110,7 +114,9 @@ fn run_merge(arguments: &MergeArguments) -> anyhow::Result<ExitCode> {
         Some(fleet) => fleet.clone(),
         None => same_fleet(&baselines, &arguments.files)?,
     };
-    write(arguments.output.as_deref(), &settle_ports(&union(&fleet, &baselines)))?;
+    let merged = settle_ports(&union(&fleet, &baselines));
+    check_text(&merged)?;
+    write(arguments.output.as_deref(), &merged)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,6 +143,9 @@ fn run_explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
         object,
     };
     let observation = Observation { behaviour, traits: Traits::default(), time: UnixNs::default() };
+    if !baseline.is_armed(&observation.behaviour.workload) {
+        say!("{}: does not list the workload {}", arguments.file.display(), arguments.workload);
+    }
     let verdict = baseline.judge(&observation);
     let explanation = baseline.explain(&observation, &verdict);
     let mut text = format!("{}\n", explanation.summary);
@@ -153,6 +162,14 @@ fn run_explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
 fn parse_action(name: &str) -> Result<Action, String> {
     let names = Action::ALL.map(Action::name).join(", ");
     Action::parse(name).ok_or_else(|| format!("not one of {names}"))
+}
+
+/// What is not read back as the same is not written.
+fn check_text(baseline: &Baseline) -> anyhow::Result<()> {
+    let read = Baseline::parse(&baseline.to_yaml())
+        .map_err(|error| anyhow::anyhow!("the result is no baseline: {}", error.message()))?;
+    anyhow::ensure!(read == *baseline, "the result is read back as another baseline");
+    Ok(())
 }
 
 /// Writes a baseline to a file in one step, or to stdout.

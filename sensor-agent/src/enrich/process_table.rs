@@ -62,6 +62,8 @@ pub struct Process {
     pub placement: Placement,
     /// Whom it belongs to.
     pub workload: Workload,
+    /// The first process of its workload that it comes from, itself if that is so: not `init`, which starts everything.
+    pub top: Identity,
     /// Whom it acts as.
     pub lineage: Lineage,
     /// It is in the tree of the command that is watched.
@@ -256,7 +258,8 @@ impl ProcessTable {
         let ancestry = Ancestry::after(&caller);
         let privileges = caller.privileges.forked(fork);
         let (identity, parent) = (fork.child, Some(fork.parent));
-        let mut child = Process { identity, parent, ended: None, ancestry, privileges, ..caller };
+        let top = if caller.identity.pid == INIT { identity } else { caller.top };
+        let mut child = Process { identity, parent, top, ended: None, ancestry, privileges, ..caller };
         if child.placement.cgroup_id != fork.cgroup_id {
             let placement = self.cgroups.place(fork.cgroup_id, event.time);
             child.relocate(placement, &self.policy.scope);
@@ -407,9 +410,11 @@ impl ProcessTable {
             .map(|parent| parent.lineage.after_exec(&image));
         let lineage = inherited.unwrap_or_else(|| Lineage::begin(&image, &seed.comm));
         let is_own = self.policy.is_agent(identity);
+        let top = self.top(identity, parent.and_then(|parent| self.find(parent)), &workload);
         self.insert(Process {
             identity,
             parent,
+            top,
             image: Arc::new(image),
             image_since: taken,
             comm: seed.comm,
@@ -441,14 +446,16 @@ impl ProcessTable {
         let parent = self.find(actor.parent);
         let is_in_scope = parent.is_some_and(|parent| parent.is_in_scope);
         let ancestry = parent.map(Ancestry::after).unwrap_or_default();
-        let workload = match &self.policy.scope {
-            Scope::Command(workload) if is_in_scope => workload.clone(),
+        let workload = match (&self.policy.scope, parent) {
+            (Scope::Command(workload), _) if is_in_scope => workload.clone(),
+            (_, Some(parent)) if placement.path.is_none() => parent.workload.clone(),
             _ => placement.workload(actor.uid, ancestry.shim.as_deref()),
         };
         let inherited = parent.filter(|parent| parent.workload == workload && !is_own);
         Process {
             identity: actor.identity,
             parent: Some(actor.parent),
+            top: self.top(actor.identity, parent, &workload),
             lineage: inherited
                 .map_or_else(|| Lineage::begin(&image, &actor.comm), |parent| parent.lineage.clone()),
             image: Arc::new(image),
@@ -484,6 +491,12 @@ impl ProcessTable {
             *seeded = identity;
         }
         identity
+    }
+
+    /// The first process of the workload above a process, or that itself.
+    fn top(&self, identity: Identity, parent: Option<&Process>, workload: &Workload) -> Identity {
+        let inherited = parent.filter(|parent| parent.workload == *workload && parent.identity.pid != INIT);
+        inherited.map_or(identity, |parent| parent.top)
     }
 
     fn moved_to(&self, identity: Identity, cgroup_id: u64, now: BootNs) -> Option<Placement> {
@@ -538,8 +551,13 @@ impl ProcessTable {
 }
 
 impl Process {
-    /// Moves it to another control group. A new workload begins with the program it runs.
+    /// Moves it to another control group. A new workload begins with the program it runs. Of a group whose path is not known
+    /// it is not known that it is another workload's: who makes one that lies too deep to be told stays what it was.
     fn relocate(&mut self, placement: Placement, scope: &Scope) {
+        if placement.path.is_none() {
+            self.placement = placement;
+            return;
+        }
         let workload = match scope {
             Scope::Command(workload) if self.is_in_scope => workload.clone(),
             _ => placement.workload(self.uid, self.ancestry.shim.as_deref()),
@@ -549,6 +567,7 @@ impl Process {
             // What moves into a container is its runtime, which the container's first program then replaces.
             let is_entry = workload.0.starts_with("container:");
             self.workload = workload;
+            self.top = self.identity;
             self.lineage = Lineage::begin(&self.image, &self.comm);
             self.lineage.is_known &= !is_entry;
         }
@@ -575,6 +594,8 @@ fn is_same_tick(left: Identity, right: Identity) -> bool {
 /// `USER_HZ` is 100 in the kernel's interface, whatever its internal tick.
 pub const TICK_NS: u64 = 10_000_000;
 /// One part in so many goes at once when nothing has ended, so that a full table is not sorted for each fork.
+/// The process that starts everything, and adopts whoever lost its parent.
+const INIT: u32 = 1;
 const EVICTED_SHARE: usize = 16;
 
 #[cfg(test)]

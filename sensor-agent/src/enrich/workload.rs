@@ -7,7 +7,7 @@
 //! | a component that carries a container id (64 hex digits) | `container:` and its first 12 digits |
 //! | `/NAMESPACE/ID` of the containerd shim above the process | `container:NAMESPACE/ID` when ID is no such id |
 //! | below `user.slice` | `session:root` or `session:user`, by the login that `user-UID.slice` names |
-//! | the first `.service` or `.scope` from the root | `unit:NAME` |
+//! | the first `.service` or `.scope` from the root, below slices only | `unit:NAME` |
 //! | anything else | `cgroup:PATH` |
 //!
 //! The first match from the root wins: what is below a unit, a container or a session is named by whoever runs in
@@ -56,7 +56,8 @@ pub fn workload_of(path: &str, uid: u32, shim: Option<&Shim>) -> Workload {
             let login = components.get(1).and_then(|slice| login_uid(slice)).unwrap_or(uid);
             return Workload(if login == 0 { "session:root" } else { "session:user" }.to_owned());
         }
-        if is_unit(component) {
+        // A slice is systemd's own; below anything else whoever has the group may make what looks like a unit.
+        if is_unit(component) && components[..depth].iter().all(|above| above.ends_with(".slice")) {
             return Workload(format!("unit:{component}"));
         }
     }
@@ -95,10 +96,9 @@ impl CgroupTable {
 
     /// Remembers a path.
     pub fn learn_text(&mut self, cgroup_id: u64, path: &str, now: BootNs) {
-        let is_known = self.paths.find(&cgroup_id, now).is_some_and(|known| **known == *path);
-        if !is_known {
-            self.paths.put(cgroup_id, Arc::from(path), now);
-        }
+        let known = self.paths.find(&cgroup_id, now).filter(|known| ***known == *path).cloned();
+        // Also one that is known: what is used stays, whoever makes many groups.
+        self.paths.put(cgroup_id, known.unwrap_or_else(|| Arc::from(path)), now);
     }
 
     /// Where a process with this cgroup id is.
@@ -153,6 +153,8 @@ mod tests {
         check("/k8s.io/ID", 0, "container:0123456789ab");
         check("/process_api/abc", 0, "cgroup:/process_api/abc");
         check("/.service", 0, "cgroup:/.service");
+        check("/lxc.payload.web/system.slice/x.service", 0, "cgroup:/lxc.payload.web/system.slice/x.service");
+        check("/any/system.slice/x.service", 0, "cgroup:/any/system.slice/x.service");
     }
 
     #[test]

@@ -1,15 +1,21 @@
-//! Which findings belong together: those of one process subtree that follow each other closely are one incident. Not
-//! whether something is a finding. It may call the process table.
+//! Which findings belong together: those of one process tree that follow each other closely are one incident. Not whether
+//! something is a finding. It may call the process table's types.
 
+use crate::enrich::Process;
 use crate::enrich::recent::Recent;
-use crate::enrich::{Process, ProcessTable};
 use crate::event::{BootNs, Identity};
 use sensor_baseline::UnixNs;
 
-/// Incidents that may still get findings, by the root of their subtree.
+/// Incidents that may still get findings, by the first process of their workload.
 #[derive(Debug)]
 pub(super) struct Incidents {
-    open: Recent<Identity, String>,
+    open: Recent<Identity, Open>,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    name: String,
+    since: BootNs,
 }
 
 impl Default for Incidents {
@@ -19,48 +25,31 @@ impl Default for Incidents {
 }
 
 impl Incidents {
-    /// The incident that a finding of this process belongs to: `PID-STARTNANOSECONDS-MILLISECONDS` of the subtree's root and
-    /// of its first finding. It lasts as long as findings follow each other within [`QUIET_NS_MAX`].
-    pub(super) fn of(
-        &mut self,
-        processes: &ProcessTable,
-        process: &Process,
-        time: UnixNs,
-        now: BootNs,
-    ) -> String {
-        let root = root(processes, process);
-        let name = match self.open.find(&root, now) {
-            Some(name) => name.clone(),
-            None => format!("{}-{}-{}", root.pid, root.start_time_ns, time.0 / NS_PER_MS),
-        };
-        self.open.put(root, name.clone(), now);
+    /// The incident that a finding of this process belongs to: `PID-STARTNANOSECONDS-MILLISECONDS` of the tree's top
+    /// ([`Process::top`]) and of its first finding. It lasts as long as findings follow each other within [`QUIET_NS_MAX`],
+    /// and not beyond [`INCIDENT_NS_MAX`].
+    pub(super) fn of(&mut self, process: &Process, time: UnixNs, now: BootNs) -> String {
+        let top = process.top;
+        let current = self.open.find(&top, now).filter(|open| now <= open.since.after(INCIDENT_NS_MAX));
+        let open = current.cloned().unwrap_or_else(|| Open {
+            name: format!("{}-{}-{}", top.pid, top.start_time_ns, time.0 / NS_PER_MS),
+            since: now,
+        });
+        let name = open.name.clone();
+        self.open.put(top, open, now);
         name
     }
-}
 
-/// The process below the first one of the workload: a server's worker, a job of cron, a login's shell. What these do is
-/// one story; what the server or cron starts next to it is another.
-fn root(processes: &ProcessTable, process: &Process) -> Identity {
-    let (mut top, mut below) = (process.identity, process.identity);
-    let mut ancestor = processes.parent(process);
-    for _ in 0..DEPTH_MAX {
-        let Some(found) =
-            ancestor.filter(|found| found.workload == process.workload && found.identity.pid != INIT)
-        else {
-            break;
-        };
-        (below, top) = (top, found.identity);
-        ancestor = processes.parent(found);
+    /// Incidents that got no more findings because too many were open.
+    pub(super) const fn evicted_count(&self) -> u64 {
+        self.open.evicted_count()
     }
-    below
 }
 
-/// `init` starts everything: being its child ties nothing together.
-const INIT: u32 = 1;
-/// Deeper, the story begins where the walk ends.
-const DEPTH_MAX: usize = 64;
 /// Incidents that can be open at once; one more, and the oldest gets no more findings.
 const INCIDENTS_MAX: usize = 4096;
 /// An incident without a finding for so long has ended.
 const QUIET_NS_MAX: u64 = 300_000_000_000;
+/// An incident that goes on for longer is told as another one.
+const INCIDENT_NS_MAX: u64 = 3_600_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;

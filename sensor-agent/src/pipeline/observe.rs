@@ -144,7 +144,7 @@ impl Pipeline {
         }
         self.reported.put(key, (), self.now);
         self.counters.findings += 1;
-        let incident = self.incidents.of(&self.processes, process, observation.time, self.now);
+        let incident = self.incidents.of(process, observation.time, self.now);
         let empty = Baseline::empty("");
         out.findings.push(Finding {
             time: observation.time,

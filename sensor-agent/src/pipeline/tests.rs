@@ -375,11 +375,39 @@ fn findings_of_one_subtree_are_one_incident() {
         Who::new(33, 21).exec("/usr/bin/awk", &["awk"]),
         nginx().listen(99),
     ]);
-    let [by_worker @ .., by_other, by_nginx] = &found[..] else { panic!("{found:?}") };
-    assert_eq!(by_worker.len(), 4, "{found:?}");
-    assert!(by_worker.iter().all(|incident| *incident == by_worker[0]), "{found:?}");
-    assert!(by_worker[0].starts_with("20-"), "{found:?}");
-    assert!(by_other.starts_with("21-") && by_nginx.starts_with("10-"), "{found:?}");
+    assert_eq!(found.len(), 6);
+    assert!(found[0].starts_with("10-") && found.iter().all(|incident| *incident == found[0]), "{found:?}");
+}
+
+#[test]
+fn a_tree_whose_middle_has_ended_is_still_one_incident() {
+    const SECOND: u64 = 1_000_000_000;
+    let (shell, payload, tool) = (Who::new(30, 10), Who::new(40, 30), Who::new(50, 40));
+    let found = incidents(&[
+        nginx().at(SECOND).fork(shell),
+        shell.at(SECOND).exec("/usr/bin/dash", &["sh"]),
+        shell.at(2 * SECOND).fork(payload.at(2 * SECOND)),
+        shell.at(3 * SECOND).exit(0),
+        payload.at(90 * SECOND).exec("/tmp/payload", &["x"]),
+        payload.at(91 * SECOND).fork(tool),
+        tool.at(92 * SECOND).exec("/usr/bin/id", &["id"]),
+    ]);
+    assert!(found.len() >= 3 && found.iter().all(|incident| *incident == found[0]), "{found:?}");
+}
+
+#[test]
+fn a_group_that_lies_too_deep_to_be_told_is_no_way_out_of_a_baseline() {
+    // 77 is a group that nobody told of.
+    let hidden = Who::new(30, 10).in_cgroup(77);
+    let baseline = Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap();
+    let mut pipeline = with(PipelineConfig { baseline: Some(baseline), ..PipelineConfig::default() });
+    let out =
+        feed(&mut pipeline, &[nginx().fork(Who::new(30, 10)), hidden.listen(5), hidden.connect(1, 4444)]);
+    assert!(
+        out.findings.iter().any(|finding| finding.behaviour.workload.0 == "unit:web.service"),
+        "{:?}",
+        out.findings
+    );
 }
 
 #[test]

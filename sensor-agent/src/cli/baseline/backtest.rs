@@ -50,13 +50,15 @@ pub(super) struct Change {
     pub(super) silenced: Vec<Told>,
     /// Found with both.
     pub(super) kept_count: usize,
+    /// Records were lost when something was recorded: more may have been found.
+    pub(super) has_losses: bool,
 }
 
 /// One finding of a recording.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Told {
     behaviour: Behaviour,
-    severity: &'static str,
+    severity: Severity,
     reason: &'static str,
     summary: String,
     count: u64,
@@ -64,9 +66,11 @@ pub(super) struct Told {
 
 impl Change {
     pub(super) fn between(old: &Baseline, new: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<Self> {
-        let mut before = findings(old, recordings)?;
+        let (mut before, _) = findings(old, recordings)?;
         let mut change = Self::default();
-        for (key, told) in findings(new, recordings)? {
+        let (found, has_losses) = findings(new, recordings)?;
+        change.has_losses = has_losses;
+        for (key, told) in found {
             match before.remove(&key) {
                 Some(_) => change.kept_count += 1,
                 None => change.raised.push(told),
@@ -74,6 +78,20 @@ impl Change {
         }
         change.silenced = before.into_values().collect();
         Ok(change)
+    }
+
+    /// What the new one does not find at all, or finds less severe. Who denies what was novel hides nothing.
+    pub(super) fn hidden(&self) -> impl Iterator<Item = &Told> {
+        let is_still_told = |told: &Told| {
+            let mut same = self.raised.iter().filter(|raised| raised.behaviour == told.behaviour);
+            same.any(|raised| raised.severity >= told.severity)
+        };
+        self.silenced.iter().filter(move |told| !is_still_told(told))
+    }
+
+    /// Whether nothing is found with either.
+    pub(super) fn is_empty(&self) -> bool {
+        self.raised.is_empty() && self.silenced.is_empty() && self.kept_count == 0
     }
 
     fn to_text(&self) -> String {
@@ -89,19 +107,20 @@ impl Told {
     /// For a person, newline included.
     pub(super) fn line(&self) -> String {
         let times = if self.count == 1 { "once".to_owned() } else { format!("{} times", self.count) };
-        format!("  [{}] {} ({}, {times})\n", self.severity, self.behaviour, self.reason)
+        format!("  [{}] {} ({}, {times})\n", self.severity.name(), self.behaviour, self.reason)
     }
 }
 
 /// What was found, and why: a floor rule by its id.
 type Key = (Behaviour, &'static str);
 
-fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<BTreeMap<Key, Told>> {
-    let mut findings = BTreeMap::new();
+/// What is found in recordings, and whether records were lost when they were made.
+fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {
+    let (mut findings, mut has_losses) = (BTreeMap::new(), false);
     for recording in recordings {
-        replay(recording, baseline.clone(), |output| add(&mut findings, output))?;
+        has_losses |= replay(recording, baseline.clone(), |output| add(&mut findings, output))?.has_losses;
     }
-    Ok(findings)
+    Ok((findings, has_losses))
 }
 
 /// Counts what was observed, and keeps the first finding of each.
@@ -114,7 +133,7 @@ fn add(findings: &mut BTreeMap<Key, Told>, output: &mut Output) {
         };
         findings.entry((behaviour.clone(), reason)).or_insert_with(|| Told {
             behaviour,
-            severity: Severity::name(finding.severity),
+            severity: finding.severity,
             reason,
             summary: finding.explanation.summary,
             count: 0,

@@ -7,6 +7,7 @@ use crate::enrich::seed::Seed;
 use crate::record_fixture::Who;
 use crate::recording::{RecordingWriter, Start};
 use clap::Parser;
+use sensor_baseline::Disposition;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -128,17 +129,31 @@ fn an_edit_that_hides_an_attack_is_refused_with_its_finding_unless_forced() {
 }
 
 #[test]
+fn denying_an_attack_hides_nothing_and_arming_does_not_excuse() {
+    let folder = tempfile::tempdir().unwrap();
+    let attack = attack(folder.path()).display().to_string();
+    let path = write(folder.path(), "b.yaml", NGINX_ONLY);
+    let shell = "unit:web.service|/usr/sbin/nginx|exec|/usr/bin/dash";
+    run(&format!("edit|{}|--deny|{shell}|--attack|{attack}", path.display())).unwrap();
+    let nothing = write(folder.path(), "n.yaml", "fleet: web\nworkloads: {}\n");
+    let line = format!("edit|{}|--arm|unit:web.service|--allow|{shell}|--attack|{attack}", nothing.display());
+    let refused = run(&line).unwrap_err().to_string();
+    assert!(refused.contains("exec /usr/bin/dash"), "{refused}");
+}
+
+#[test]
 fn edits_change_what_an_entry_says_and_name_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(folder.path(), "b.yaml", NGINX_ONLY);
     let edited = |words: &str| run(&format!("edit|{}|{words}", path.display()));
     let entry = "unit:web.service|/usr/sbin/nginx|listen|tcp 80";
-    for (option, expected) in [("--deny", "deny"), ("--retire", "retired"), ("--allow", "listen: [tcp 80]")] {
+    let dispositions =
+        [("--deny", Disposition::Deny), ("--retire", Disposition::Retired), ("--allow", Disposition::Allow)];
+    for (option, expected) in dispositions {
         edited(&format!("{option}|{entry}")).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        let is_there = text.contains(expected) || text.contains("listen:\n");
-        assert!(is_there, "{option}: {text}");
-        assert_eq!(read_baseline(&path).unwrap().entry_count(), 1, "{option}");
+        let entries: Vec<_> =
+            read_baseline(&path).unwrap().entries().map(|entry| entry.disposition).collect();
+        assert_eq!(entries, [expected], "{option}");
     }
     let check = |words: &str, expected: &str| {
         let error = format!("{:#}", edited(words).unwrap_err());
@@ -173,6 +188,12 @@ fn merging_names_fleets_that_differ() {
     assert_eq!((both.fleet.as_str(), both.entry_count()), ("all", 2));
     assert_eq!(run(&format!("diff|{one}|{}", out.display())).unwrap(), ExitCode::from(2));
     assert_eq!(run(&format!("diff|{one}|{one}")).unwrap(), ExitCode::SUCCESS);
+    let ports = NGINX_ONLY.replace("tcp 80", "tcp 40001, tcp 40002, tcp 40003");
+    let ports = write(folder.path(), "ports.yaml", &ports);
+    let retired = NGINX_ONLY.replace("listen: [tcp 80]", "retired: {listen: [tcp ephemeral]}");
+    let retired = write(folder.path(), "retired.yaml", &retired);
+    run(&format!("merge|{}|{}|-o|{}", ports.display(), retired.display(), out.display())).unwrap();
+    assert_eq!(read_baseline(&out).unwrap().entry_count(), 4);
 }
 
 #[test]
