@@ -231,7 +231,13 @@ impl Verdicts {
     /// What there is to report.
     pub(super) fn told<'a>(&'a self, baseline: &'a Path, trouble: Option<&'static str>) -> Told<'a> {
         let findings = self.findings.iter().map(|finding| (finding, self.count_of(finding))).collect();
-        Told { findings, dropped_count: self.findings_dropped, trouble, baseline }
+        Told {
+            findings,
+            dropped_count: self.findings_dropped,
+            trouble,
+            unlisted: self.unarmed_names(),
+            baseline,
+        }
     }
 
     fn count_of(&self, finding: &Finding) -> u64 {
@@ -274,10 +280,14 @@ impl Verdicts {
 
     /// Says which workloads went unjudged.
     pub(super) fn print_unarmed(&self) {
-        if !self.unarmed.is_empty() {
-            let names: Vec<_> = self.unarmed.iter().map(ToString::to_string).collect();
-            say!("not judged, the baseline does not list: {}", names.join(", "));
+        if let Some(names) = self.unarmed_names() {
+            say!("not judged, the baseline does not list: {names}");
         }
+    }
+
+    fn unarmed_names(&self) -> Option<String> {
+        let names: Vec<_> = self.unarmed.iter().map(ToString::to_string).collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 }
 

@@ -159,6 +159,9 @@ fn new_name(path: &Path) -> PathBuf {
 pub(super) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     let new = new_name(path);
     let written = std::fs::File::create(&new).and_then(|mut file| {
+        if let Ok(before) = std::fs::metadata(path) {
+            file.set_permissions(before.permissions())?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });

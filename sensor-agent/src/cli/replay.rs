@@ -35,6 +35,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
     let mut verdicts = Verdicts::default();
     let replayed = replay(&arguments.file, baseline, |output| verdicts.add(output))?;
+    verdicts.print_unarmed();
     verdicts.print(arguments.json, &replayed.hostname)?;
     let trouble = replayed.has_losses.then_some("records were lost when this was recorded");
     arguments.report.write(&verdicts.told(&arguments.baseline, trouble))?;

@@ -30,8 +30,20 @@ pub(super) struct Told<'a> {
     pub(super) dropped_count: u64,
     /// What kept the gate from seeing everything.
     pub(super) trouble: Option<&'static str>,
+    /// Workloads that the baseline does not list, in one text.
+    pub(super) unlisted: Option<String>,
     /// What was judged by.
     pub(super) baseline: &'a Path,
+}
+
+impl Told<'_> {
+    /// Why the findings may not be all.
+    fn troubles(&self) -> Vec<String> {
+        let dropped = (self.dropped_count > 0)
+            .then(|| format!("{} more findings are not in this report", self.dropped_count));
+        let unlisted = self.unlisted.as_ref().map(|names| format!("the baseline does not list {names}"));
+        self.trouble.map(str::to_owned).into_iter().chain(dropped).chain(unlisted).collect()
+    }
 }
 
 impl ReportArguments {
@@ -60,21 +72,18 @@ fn junit(told: &Told<'_>) -> Report {
             .set_type(rule_id(finding.reason))
             .set_message(format!("[{}] {}", finding.severity.name(), finding.explanation.summary))
             .set_description(finding_text::block(finding, *count));
-        let mut case = TestCase::new(finding.behaviour.to_string(), status);
+        let name = format!("{} ({})", finding.behaviour, rule_id(finding.reason));
+        let mut case = TestCase::new(name, status);
         case.set_classname(&*finding.behaviour.workload.0);
         suite.add_test_case(case);
     }
-    let trouble = match told.dropped_count {
-        0 => told.trouble.map(str::to_owned),
-        count => Some(format!("{count} more findings are not in this report")),
-    };
-    let status = match trouble {
-        None => TestCaseStatus::success(),
-        Some(trouble) => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status.set_message(trouble);
-            status
-        }
+    let troubles = told.troubles();
+    let status = if troubles.is_empty() {
+        TestCaseStatus::success()
+    } else {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_message(troubles.join("; "));
+        status
     };
     suite.add_test_case(TestCase::new("everything was seen and judged", status));
     let mut report = Report::new("sensor-agent");
@@ -90,14 +99,8 @@ fn sarif(told: &Told<'_>) -> Value {
         .collect();
     let results: Vec<Value> =
         told.findings.iter().map(|(finding, count)| sarif_result(finding, *count, told)).collect();
-    let mut notes = Vec::new();
-    if let Some(trouble) = told.trouble {
-        notes.push(json!({ "level": "error", "message": { "text": trouble } }));
-    }
-    if told.dropped_count > 0 {
-        let text = format!("{} more findings are not in this report", told.dropped_count);
-        notes.push(json!({ "level": "error", "message": { "text": text } }));
-    }
+    let note = |text: String| json!({ "level": "error", "message": { "text": text } });
+    let notes: Vec<Value> = told.troubles().into_iter().map(note).collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -140,12 +143,13 @@ fn sarif_result(finding: &Finding, count: u64, told: &Told<'_>) -> Value {
         "message": { "text": finding.explanation.summary },
         "locations": [{
             "physicalLocation": {
-                "artifactLocation": { "uri": told.baseline.to_string_lossy() },
+                "artifactLocation": { "uri": uri(told.baseline) },
                 "region": { "startLine": 1 },
             },
             "logicalLocations": [{ "fullyQualifiedName": behaviour }],
         }],
-        "partialFingerprints": { "behaviour/v1": fingerprint(&behaviour) },
+        // GitHub tells alerts apart by this name of it, and by the line, which is the same for all, where it is missing.
+        "partialFingerprints": { "primaryLocationLineHash": fingerprint(rule_id(finding.reason), &behaviour) },
         "occurrenceCount": count,
         "properties": {
             "severity": finding.severity.name(),
@@ -171,8 +175,24 @@ const fn sarif_level(severity: Severity) -> &'static str {
 }
 
 /// Tells findings apart from one run to the next.
-fn fingerprint(behaviour: &str) -> String {
-    Sha256::digest(behaviour).iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect()
+fn fingerprint(rule: &str, behaviour: &str) -> String {
+    Sha256::digest(format!("{rule} {behaviour}"))
+        .iter()
+        .take(FINGERPRINT_BYTES)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// A path as a relative URI reference, or with the scheme of files.
+fn uri(path: &Path) -> String {
+    let mut uri = if path.is_absolute() { "file://".to_owned() } else { String::new() };
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            byte if byte.is_ascii_alphanumeric() || b"-._~/".contains(byte) => uri.push(char::from(*byte)),
+            byte => uri += &format!("%{byte:02X}"),
+        }
+    }
+    uri
 }
 
 const FINGERPRINT_BYTES: usize = 16;

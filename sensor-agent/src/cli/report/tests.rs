@@ -34,6 +34,7 @@ fn told(findings: &[Finding]) -> Told<'_> {
         findings: findings.iter().map(|finding| (finding, 3)).collect(),
         dropped_count: 0,
         trouble: None,
+        unlisted: None,
         baseline: Path::new("ci/baseline.yaml"),
     }
 }
@@ -45,12 +46,14 @@ fn junit_has_a_failed_test_for_each_finding() {
     let report = read(&told(&findings));
     assert_eq!((report.tests, report.failures, report.errors), (3, 2, 0));
     let case = &report.test_suites[0].test_cases[0];
-    assert_eq!(case.name.as_str(), "unit:web.service /usr/sbin/nginx exec /usr/bin/dash");
+    assert_eq!(case.name.as_str(), "unit:web.service /usr/sbin/nginx exec /usr/bin/dash (novel)");
     assert_eq!(case.classname.as_ref().unwrap().as_str(), "unit:web.service");
     let quiet = read(&told(&[]));
     assert_eq!((quiet.tests, quiet.failures, quiet.errors), (1, 0, 0));
     let blind = read(&Told { trouble: Some("records were lost"), ..told(&[]) });
     assert_eq!((blind.tests, blind.failures, blind.errors), (1, 0, 1));
+    let unlisted = read(&Told { unlisted: Some("unit:db.service".to_owned()), ..told(&[]) });
+    assert_eq!(unlisted.errors, 1);
 }
 
 #[test]
@@ -66,6 +69,9 @@ fn sarif_names_rule_level_place_and_edit() {
         r#"[(String("novel"), String("note")), (String("fileless-exec"), String("error"))]"#
     );
     let place = &run["results"][0]["locations"][0];
+    let odd = sarif(&Told { baseline: Path::new("my base%line.yaml"), ..told(&findings) });
+    let odd = &odd["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
+    assert_eq!(odd, "my%20base%25line.yaml");
     assert_eq!(place["physicalLocation"]["artifactLocation"]["uri"], "ci/baseline.yaml");
     assert!(run["results"][0]["properties"]["edit"].as_str().unwrap().contains("/usr/bin/dash"));
     assert_eq!(run["results"][0]["occurrenceCount"], 3);
