@@ -3,7 +3,7 @@
 
 use super::error::KernelError;
 use super::iterator;
-use super::load::chain;
+use super::load::{chain, persistently};
 use super::probes::{Attach, Hook, PROBES, Probe, Program};
 use super::{HookState, HookStatus, KernelOptions, tier_name};
 use aya::maps::{Array, MapData};
@@ -130,7 +130,7 @@ impl Attacher<'_> {
                 (Attach::BtfTracepoint(event), LoadedProgram::BtfTracePoint(loaded))
                     if loaded.fd().is_err() =>
                 {
-                    loaded.load(event, self.btf).map_err(|error| chain(&error))
+                    persistently(|| loaded.load(event, self.btf)).map_err(|error| chain(&error))
                 }
                 (Attach::TaskIterator, loaded) => iterator::load(loaded, self.btf),
                 _ => Ok(()),
@@ -188,24 +188,24 @@ impl Attacher<'_> {
         match program.attach {
             Attach::Fentry(function) => {
                 let loaded: &mut FEntry = loaded.try_into().map_err(|error| fail(&error))?;
-                loaded.load(function, self.btf).map_err(|error| fail(&error))?;
+                persistently(|| loaded.load(function, self.btf)).map_err(|error| fail(&error))?;
                 loaded.attach().map(drop).map_err(|error| fail(&error))
             }
             Attach::Fexit(function) => {
                 let loaded: &mut FExit = loaded.try_into().map_err(|error| fail(&error))?;
-                loaded.load(function, self.btf).map_err(|error| fail(&error))?;
+                persistently(|| loaded.load(function, self.btf)).map_err(|error| fail(&error))?;
                 loaded.attach().map(drop).map_err(|error| fail(&error))
             }
             Attach::BtfTracepoint(event) => {
                 let loaded: &mut BtfTracePoint = loaded.try_into().map_err(|error| fail(&error))?;
                 if loaded.fd().is_err() {
-                    loaded.load(event, self.btf).map_err(|error| fail(&error))?;
+                    persistently(|| loaded.load(event, self.btf)).map_err(|error| fail(&error))?;
                 }
                 loaded.attach().map(drop).map_err(|error| fail(&error))
             }
             Attach::RawTracepoint(event) => {
                 let loaded: &mut RawTracePoint = loaded.try_into().map_err(|error| fail(&error))?;
-                loaded.load().map_err(|error| fail(&error))?;
+                persistently(|| loaded.load()).map_err(|error| fail(&error))?;
                 loaded.attach(event).map(drop).map_err(|error| fail(&error))
             }
             Attach::TaskIterator => {
@@ -217,7 +217,7 @@ impl Attacher<'_> {
                     crate::enrich::seed::cgroup_mount().ok_or("no cgroup v2 file system is mounted")?;
                 let root = File::open(&root).map_err(|error| format!("{}: {error}", root.display()))?;
                 let loaded: &mut CgroupSkb = loaded.try_into().map_err(|error| fail(&error))?;
-                loaded.load().map_err(|error| fail(&error))?;
+                persistently(|| loaded.load()).map_err(|error| fail(&error))?;
                 // No flags: a link lets others attach as well (`cgroup_bpf_link_attach()`, 5.7 and later).
                 let mode = CgroupAttachMode::Single;
                 loaded.attach(root, CgroupSkbAttachType::Egress, mode).map(drop).map_err(|error| fail(&error))

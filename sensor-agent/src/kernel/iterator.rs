@@ -1,7 +1,7 @@
 //! The start-up scan by the kernel: loads the task iterator, and reads it once, which makes a record of every process
 //! that is there. Not the scan of /proc, which has what the iterator cannot show. It may call aya.
 
-use super::load::chain;
+use super::load::{chain, persistently};
 use aya::Btf;
 use aya::programs::{Iter, Program};
 use std::fs::File;
@@ -13,7 +13,11 @@ use std::io::{ErrorKind, Read as _};
 /// Why this kernel does not take it. The agent then knows what /proc shows.
 pub(super) fn load(program: &mut Program, btf: &Btf) -> Result<(), String> {
     let program: &mut Iter = program.try_into().map_err(|error| chain(&error))?;
-    if program.fd().is_ok() { Ok(()) } else { program.load("task", btf).map_err(|error| chain(&error)) }
+    if program.fd().is_ok() {
+        Ok(())
+    } else {
+        persistently(|| program.load("task", btf)).map_err(|error| chain(&error))
+    }
 }
 
 /// Reads the iterator to its end: the kernel calls the program for every task meanwhile.

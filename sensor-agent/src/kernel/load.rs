@@ -4,7 +4,9 @@
 use super::btf::Btf;
 use super::error::KernelError;
 use super::{HookStatus, KernelOptions, attach, fields};
+use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfLoader};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// The kernel object, chosen by the build script.
@@ -90,6 +92,21 @@ const LOG_LEVEL_DEBUG: u8 = 4;
 fn load_error(error: &dyn std::error::Error) -> KernelError {
     KernelError::Load(chain(error))
 }
+
+/// Loads a program, again when a signal came meanwhile: the verifier gives up then with `EAGAIN` (`do_check()` of
+/// kernel/bpf/verifier.c).
+pub(super) fn persistently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    for _ in 1..LOAD_TRIES {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
+            loaded => return loaded,
+        }
+    }
+    load()
+}
+
+/// Signals that may come while one program is loaded.
+const LOAD_TRIES: u32 = 20;
 
 /// An error with its causes, on one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {

@@ -12,7 +12,6 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the actor says when it runs.
 const READY: u8 = b'+';
@@ -80,25 +79,32 @@ fn namespace(pid: u32, name: &str) -> u32 {
 #[test]
 fn whoever_acts_is_introduced_also_while_hooks_are_attached() {
     let folder = Folder::new();
-    let is_over = AtomicBool::new(false);
-    let write = format!(": >{}", folder.join("file").display());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                Command::new("/bin/sh").arg("-c").arg(&write).status().expect("a shell runs");
-            }
-        });
-        let capture = Capture::start_new().filter(has_iterator);
-        if let Some(mut capture) = capture {
-            let own = std::process::id();
-            capture.wait("a write of the storm", |record| {
-                let is_write = matches!(record.body, RecordBody::FileOpen(_)) && record.header.ppid == own;
-                is_write.then_some(())
-            });
-            check_introduced(&capture, own);
-        }
-        is_over.store(true, Ordering::Relaxed);
+    let storm = Storm::start(&folder);
+    let Some(mut capture) = Capture::start_new().filter(has_iterator) else { return };
+    let parent = storm.0.id();
+    capture.wait("a write of the storm", |record| {
+        let is_write = matches!(record.body, RecordBody::FileOpen(_)) && record.header.ppid == parent;
+        is_write.then_some(())
     });
+    check_introduced(&capture, parent);
+}
+
+/// A process that starts one that writes a file after the other, until it is dropped.
+struct Storm(Child);
+
+impl Storm {
+    fn start(folder: &Folder) -> Self {
+        let file = folder.join("file");
+        let forever = format!("while :; do /bin/sh -c ': >{}'; done", file.display());
+        Self(Command::new("/bin/sh").arg("-c").arg(forever).spawn().expect("a shell runs"))
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        self.0.kill().expect("it still runs");
+        self.0.wait().expect("it ends");
+    }
 }
 
 /// No child of `parent` does anything but fork and end before a record has told what it is.
