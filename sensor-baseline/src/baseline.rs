@@ -203,12 +203,10 @@ impl Baseline {
         self.workloads.get(workload)?.get(subject)
     }
 
-    /// Whether it has exactly this entry.
+    /// What it says of exactly what this entry is about, whatever the entry says.
     #[must_use]
-    pub fn lists(&self, entry: &Entry) -> bool {
-        self.rules(&entry.workload, &entry.subject)
-            .and_then(|rules| rules.set(entry.disposition, entry.action))
-            .is_some_and(|set| set.contains(&entry.pattern))
+    pub fn listed(&self, entry: &Entry) -> Option<Disposition> {
+        self.rules(&entry.workload, &entry.subject)?.listed(entry.action, &entry.pattern)
     }
 
     /// Whether an entry of that disposition holds the behaviour.

@@ -47,11 +47,8 @@ pub fn settle_ports(baseline: &Baseline) -> Baseline {
     for entry in baseline.entries() {
         let class = if is_allowed(&entry) { classes.settle(entry.clone()) } else { entry.clone() };
         // Where a person denied or retired the class, the ports stay as they are: an entry stands in a baseline once.
-        let says = |disposition| Entry { disposition, ..class.clone() };
         let is_taken = class != entry
-            && [Disposition::Deny, Disposition::Retired]
-                .into_iter()
-                .any(|other| baseline.lists(&says(other)));
+            && matches!(baseline.listed(&class), Some(Disposition::Deny | Disposition::Retired));
         settled.insert(if is_taken { entry } else { class });
     }
     settled

@@ -79,8 +79,7 @@ fn armed(old: &Baseline, workloads: &[String]) -> Baseline {
 fn edited(old: &Baseline, arguments: &EditArguments) -> anyhow::Result<Baseline> {
     let mut new = armed(old, &arguments.arm);
     for entry in entries(&arguments.remove, Disposition::Allow)? {
-        let listed =
-            listed(&new, &entry).with_context(|| format!("not in the baseline: {}", about(&entry)))?;
+        let listed = new.listed(&entry).with_context(|| format!("not in the baseline: {}", about(&entry)))?;
         new.remove(&Entry { disposition: listed, ..entry });
     }
     let additions = [
@@ -105,25 +104,11 @@ fn add(baseline: &mut Baseline, entry: Entry) -> anyhow::Result<()> {
             entry.workload
         );
     }
-    match listed(baseline, &entry) {
-        Some(before) if before == entry.disposition => {}
-        Some(before) => {
-            baseline.remove(&Entry { disposition: before, ..entry.clone() });
-            baseline.insert(entry);
-        }
-        None => {
-            baseline.insert(entry);
-        }
+    if let Some(before) = baseline.listed(&entry) {
+        baseline.remove(&Entry { disposition: before, ..entry.clone() });
     }
+    baseline.insert(entry);
     Ok(())
-}
-
-/// What the baseline says of exactly this.
-fn listed(baseline: &Baseline, entry: &Entry) -> Option<Disposition> {
-    baseline
-        .entries()
-        .find(|other| Entry { disposition: entry.disposition, ..other.clone() } == *entry)
-        .map(|other| other.disposition)
 }
 
 fn entries(words: &[String], disposition: Disposition) -> anyhow::Result<Vec<Entry>> {
