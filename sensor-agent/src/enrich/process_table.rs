@@ -12,6 +12,7 @@
 //! | any other | a process that is not known is added from the event's header, and counted |
 
 mod ended;
+mod place;
 pub mod privilege;
 pub mod reconcile;
 
@@ -19,11 +20,12 @@ use crate::enrich::origin::Ancestry;
 use crate::enrich::seed::SeedProcess;
 use crate::enrich::subject::FileId;
 use crate::enrich::{CgroupTable, Image, Lineage, Placement};
-use crate::event::{Actor, BootNs, Cgroup, Event, Exec, Fork, Identity};
+use crate::event::{Actor, BootNs, Event, Exec, Fork, Identity};
 use crate::finding::{ANCESTORS_MAX, ProcessFacts};
 use crate::who::Who;
 pub use ended::ENDED_ARGUMENT_BYTES_MAX;
 use ended::EndedArguments;
+use place::top;
 pub use privilege::Privileges;
 pub use reconcile::Repairs;
 use sensor_baseline::Workload;
@@ -218,11 +220,6 @@ impl ProcessTable {
         self.cgroups.learn_text(cgroup_id, path, BootNs::default());
     }
 
-    /// Remembers where a control group was made.
-    pub fn learn_cgroup(&mut self, cgroup: &Cgroup, now: BootNs) {
-        self.cgroups.learn(cgroup.id, &cgroup.path, now);
-    }
-
     /// The process an event's header names: added when unknown, its ids, name and place brought up to date.
     pub fn touch(&mut self, actor: &Actor, now: BootNs) -> &mut Process {
         let identity = self.settle(actor.identity);
@@ -258,7 +255,7 @@ impl ProcessTable {
         let ancestry = Ancestry::after(&caller);
         let privileges = caller.privileges.forked(fork);
         let (identity, parent) = (fork.child, Some(fork.parent));
-        let top = if caller.identity.pid == INIT { identity } else { caller.top };
+        let top = top(identity, Some(&caller), &caller.workload);
         let mut child = Process { identity, parent, top, ended: None, ancestry, privileges, ..caller };
         if child.placement.cgroup_id != fork.cgroup_id {
             let placement = self.cgroups.place(fork.cgroup_id, event.time);
@@ -410,7 +407,7 @@ impl ProcessTable {
             .map(|parent| parent.lineage.after_exec(&image));
         let lineage = inherited.unwrap_or_else(|| Lineage::begin(&image, &seed.comm));
         let is_own = self.policy.is_agent(identity);
-        let top = self.top(identity, parent.and_then(|parent| self.find(parent)), &workload);
+        let top = top(identity, parent.and_then(|parent| self.find(parent)), &workload);
         self.insert(Process {
             identity,
             parent,
@@ -455,7 +452,7 @@ impl ProcessTable {
         Process {
             identity: actor.identity,
             parent: Some(actor.parent),
-            top: self.top(actor.identity, parent, &workload),
+            top: top(actor.identity, parent, &workload),
             lineage: inherited
                 .map_or_else(|| Lineage::begin(&image, &actor.comm), |parent| parent.lineage.clone()),
             image: Arc::new(image),
@@ -491,22 +488,6 @@ impl ProcessTable {
             *seeded = identity;
         }
         identity
-    }
-
-    /// The first process of the workload above a process, or that itself.
-    fn top(&self, identity: Identity, parent: Option<&Process>, workload: &Workload) -> Identity {
-        let inherited = parent.filter(|parent| parent.workload == *workload && parent.identity.pid != INIT);
-        inherited.map_or(identity, |parent| parent.top)
-    }
-
-    fn moved_to(&self, identity: Identity, cgroup_id: u64, now: BootNs) -> Option<Placement> {
-        let process = self.processes.get(&identity)?;
-        let is_settled = process.placement.cgroup_id == cgroup_id && process.placement.path.is_some();
-        if is_settled {
-            return None;
-        }
-        let placement = self.cgroups.place(cgroup_id, now);
-        (placement != process.placement).then_some(placement)
     }
 
     fn insert(&mut self, process: Process) {
@@ -550,30 +531,6 @@ impl ProcessTable {
     }
 }
 
-impl Process {
-    /// Moves it to another control group. A new workload begins with the program it runs. Of a group whose path is not known
-    /// it is not known that it is another workload's: who makes one that lies too deep to be told stays what it was.
-    fn relocate(&mut self, placement: Placement, scope: &Scope) {
-        if placement.path.is_none() {
-            self.placement = placement;
-            return;
-        }
-        let workload = match scope {
-            Scope::Command(workload) if self.is_in_scope => workload.clone(),
-            _ => placement.workload(self.uid, self.ancestry.shim.as_deref()),
-        };
-        self.placement = placement;
-        if workload != self.workload {
-            // What moves into a container is its runtime, which the container's first program then replaces.
-            let is_entry = workload.0.starts_with("container:");
-            self.workload = workload;
-            self.top = self.identity;
-            self.lineage = Lineage::begin(&self.image, &self.comm);
-            self.lineage.is_known &= !is_entry;
-        }
-    }
-}
-
 impl Policy {
     /// Whether the process, about to execute, is the watched command: a child of the agent.
     fn starts_scope(&self, process: &Process) -> bool {
@@ -594,8 +551,6 @@ fn is_same_tick(left: Identity, right: Identity) -> bool {
 /// `USER_HZ` is 100 in the kernel's interface, whatever its internal tick.
 pub const TICK_NS: u64 = 10_000_000;
 /// One part in so many goes at once when nothing has ended, so that a full table is not sorted for each fork.
-/// The process that starts everything, and adopts whoever lost its parent.
-const INIT: u32 = 1;
 const EVICTED_SHARE: usize = 16;
 
 #[cfg(test)]
