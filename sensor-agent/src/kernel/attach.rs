@@ -9,7 +9,8 @@ use super::{HookState, HookStatus, KernelOptions, tier_name};
 use aya::maps::{Array, MapData};
 use aya::programs::links::CgroupAttachMode;
 use aya::programs::{
-    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, FEntry, FExit, Program as LoadedProgram, RawTracePoint,
+    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, FEntry, FExit, Program as LoadedProgram, ProgramError,
+    RawTracePoint,
 };
 use aya::{Btf, Ebpf};
 use sensor_event::{Kind, Part, SYSCALL_CLASSES_LEN, SyscallClass, Tier, syscall_classes};
@@ -33,11 +34,11 @@ pub(super) fn attach_all(
         .filter(|probe| options.kinds.contains(probe.part.kind()))
         .map(|probe| Attempt { probe, used: None, failures: Vec::new() })
         .collect();
-    let is_of_processes = |attempt: &&mut Attempt| OF_PROCESSES.contains(&attempt.probe.part.kind());
-    for attempt in attempts.iter_mut().filter(is_of_processes) {
-        attacher.load_hooks(attempt.probe);
+    // All of them are loaded first, so that no verifier runs between attaching one and the next.
+    for attempt in attempts.iter().filter(|attempt| attempt.is_of_processes()) {
+        attacher.load_all(attempt.probe);
     }
-    for attempt in attempts.iter_mut().filter(is_of_processes) {
+    for attempt in attempts.iter_mut().filter(|attempt| attempt.is_of_processes()) {
         attacher.try_tier(attempt, Tier::TRACEPOINT, false);
     }
     for attempt in &mut attempts {
@@ -64,6 +65,10 @@ struct Attempt {
 }
 
 impl Attempt {
+    fn is_of_processes(&self) -> bool {
+        OF_PROCESSES.contains(&self.probe.part.kind())
+    }
+
     fn status(self) -> Result<HookStatus, KernelError> {
         let Self { probe, used, mut failures } = self;
         let event = probe.part.name();
@@ -121,23 +126,6 @@ impl Attacher<'_> {
         }
     }
 
-    /// Loads the programs of a part whose hooks are tracepoints or the iterator, so that no verifier runs between attaching one
-    /// and the next. What cannot be loaded says so when it is attached.
-    fn load_hooks(&mut self, probe: &Probe) {
-        for program in probe.hooks.iter().copied().flatten() {
-            let Some(loaded) = self.ebpf.program_mut(program.name) else { continue };
-            let _told_when_attached = match (program.attach, loaded) {
-                (Attach::BtfTracepoint(event), LoadedProgram::BtfTracePoint(loaded))
-                    if loaded.fd().is_err() =>
-                {
-                    persistently(|| loaded.load(event, self.btf)).map_err(|error| chain(&error))
-                }
-                (Attach::TaskIterator, loaded) => iterator::load(loaded, self.btf),
-                _ => Ok(()),
-            };
-        }
-    }
-
     /// Attaches all programs of a hook, or takes back those that only it needed.
     fn attach_hook(&mut self, hook: Hook) -> Result<(), String> {
         let mut attached_now = Vec::new();
@@ -182,42 +170,63 @@ impl Attacher<'_> {
         }
     }
 
+    /// Loads the programs of a part. What cannot be loaded says so when it is attached.
+    fn load_all(&mut self, probe: &Probe) {
+        for program in probe.hooks.iter().copied().flatten() {
+            let _told_when_attached = self.load(program);
+        }
+    }
+
+    /// Loads a program, unless it is.
+    fn load(&mut self, program: &Program) -> Result<(), String> {
+        let loaded = self.ebpf.program_mut(program.name).ok_or("not in the object")?;
+        if loaded.fd().is_ok() {
+            return Ok(());
+        }
+        let btf = self.btf;
+        let result = match (program.attach, loaded) {
+            (Attach::Fentry(name), LoadedProgram::FEntry(loaded)) => persistently(|| loaded.load(name, btf)),
+            (Attach::Fexit(name), LoadedProgram::FExit(loaded)) => persistently(|| loaded.load(name, btf)),
+            (Attach::BtfTracepoint(name), LoadedProgram::BtfTracePoint(loaded)) => {
+                persistently(|| loaded.load(name, btf))
+            }
+            (Attach::RawTracepoint(_), LoadedProgram::RawTracePoint(loaded)) => {
+                persistently(|| loaded.load())
+            }
+            (Attach::TaskIterator, LoadedProgram::Iter(loaded)) => persistently(|| loaded.load("task", btf)),
+            (Attach::CgroupEgress, LoadedProgram::CgroupSkb(loaded)) => persistently(|| loaded.load()),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
+        result.map_err(|error| chain(&error))
+    }
+
     fn attach(&mut self, program: &Program) -> Result<(), String> {
+        self.load(program)?;
         let loaded = self.ebpf.program_mut(program.name).ok_or("not in the object")?;
         let fail = |error: &dyn std::error::Error| chain(error);
         match program.attach {
-            Attach::Fentry(function) => {
+            Attach::Fentry(_) => {
                 let loaded: &mut FEntry = loaded.try_into().map_err(|error| fail(&error))?;
-                persistently(|| loaded.load(function, self.btf)).map_err(|error| fail(&error))?;
                 loaded.attach().map(drop).map_err(|error| fail(&error))
             }
-            Attach::Fexit(function) => {
+            Attach::Fexit(_) => {
                 let loaded: &mut FExit = loaded.try_into().map_err(|error| fail(&error))?;
-                persistently(|| loaded.load(function, self.btf)).map_err(|error| fail(&error))?;
                 loaded.attach().map(drop).map_err(|error| fail(&error))
             }
-            Attach::BtfTracepoint(event) => {
+            Attach::BtfTracepoint(_) => {
                 let loaded: &mut BtfTracePoint = loaded.try_into().map_err(|error| fail(&error))?;
-                if loaded.fd().is_err() {
-                    persistently(|| loaded.load(event, self.btf)).map_err(|error| fail(&error))?;
-                }
                 loaded.attach().map(drop).map_err(|error| fail(&error))
             }
             Attach::RawTracepoint(event) => {
                 let loaded: &mut RawTracePoint = loaded.try_into().map_err(|error| fail(&error))?;
-                persistently(|| loaded.load()).map_err(|error| fail(&error))?;
                 loaded.attach(event).map(drop).map_err(|error| fail(&error))
             }
-            Attach::TaskIterator => {
-                iterator::load(loaded, self.btf)?;
-                iterator::scan(loaded)
-            }
+            Attach::TaskIterator => iterator::scan(loaded),
             Attach::CgroupEgress => {
                 let root =
                     crate::enrich::seed::cgroup_mount().ok_or("no cgroup v2 file system is mounted")?;
                 let root = File::open(&root).map_err(|error| format!("{}: {error}", root.display()))?;
                 let loaded: &mut CgroupSkb = loaded.try_into().map_err(|error| fail(&error))?;
-                persistently(|| loaded.load()).map_err(|error| fail(&error))?;
                 // No flags: a link lets others attach as well (`cgroup_bpf_link_attach()`, 5.7 and later).
                 let mode = CgroupAttachMode::Single;
                 loaded.attach(root, CgroupSkbAttachType::Egress, mode).map(drop).map_err(|error| fail(&error))

@@ -1,29 +1,15 @@
-//! The start-up scan by the kernel: loads the task iterator, and reads it once, which makes a record of every process
+//! The start-up scan by the kernel: reads the task iterator once, which makes a record of every process
 //! that is there. Not the scan of /proc, which has what the iterator cannot show. It may call aya.
 
-use super::load::{chain, persistently};
-use aya::Btf;
+use super::load::chain;
 use aya::programs::{Iter, Program};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 
-/// Loads the iterator, unless it is.
-///
-/// # Errors
-/// Why this kernel does not take it. The agent then knows what /proc shows.
-pub(super) fn load(program: &mut Program, btf: &Btf) -> Result<(), String> {
-    let program: &mut Iter = program.try_into().map_err(|error| chain(&error))?;
-    if program.fd().is_ok() {
-        Ok(())
-    } else {
-        persistently(|| program.load("task", btf)).map_err(|error| chain(&error))
-    }
-}
-
 /// Reads the iterator to its end: the kernel calls the program for every task meanwhile.
 ///
 /// # Errors
-/// As [`load`].
+/// Why this kernel does not give it. The agent then knows what /proc shows.
 pub(super) fn scan(program: &mut Program) -> Result<(), String> {
     let program: &mut Iter = program.try_into().map_err(|error| chain(&error))?;
     let link = program.attach().map_err(|error| chain(&error))?;
