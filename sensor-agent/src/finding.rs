@@ -5,7 +5,7 @@ use crate::enrich::origin::{Origin, Shim};
 use crate::enrich::subject::FileId;
 use crate::event::{Arguments, BootNs};
 use crate::who::Who;
-use sensor_baseline::{Behaviour, Explanation, FloorRule, Severity, UnixNs};
+use sensor_baseline::{Behaviour, Explanation, FloorRule, Severity, UnixNs, Verdict};
 use std::sync::Arc;
 
 /// Why a behaviour is a finding.
@@ -27,6 +27,26 @@ impl Reason {
             Self::Novel => "novel",
             Self::Floor(_) => "floor",
             Self::Denied => "denied",
+        }
+    }
+
+    /// The floor rule's id, or the name where there is none.
+    #[must_use]
+    pub const fn rule_id(&self) -> &'static str {
+        match self {
+            Self::Floor(rule) => rule.id,
+            Self::Novel | Self::Denied => self.name(),
+        }
+    }
+
+    /// Why a verdict is worth sending; `None` when it is not.
+    #[must_use]
+    pub const fn of(verdict: &Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Allowed | Verdict::Learning => None,
+            Verdict::Novel => Some(Self::Novel),
+            Verdict::Floor(rule) => Some(Self::Floor(rule)),
+            Verdict::Denied => Some(Self::Denied),
         }
     }
 }

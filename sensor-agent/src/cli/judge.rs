@@ -10,7 +10,7 @@ use super::who::{self, WhoArguments};
 use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
 use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
-use crate::finding::Finding;
+use crate::finding::{Finding, Reason};
 use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
 use crate::who::Stage;
@@ -199,8 +199,8 @@ impl Verdicts {
     /// Counts what was observed.
     fn count_all(&mut self, output: &mut Output) {
         for (observation, verdict) in output.observations.drain(..) {
-            match verdict_reason(&verdict) {
-                Some(reason) => self.count(observation.behaviour, reason),
+            match Reason::of(&verdict) {
+                Some(reason) => self.count(observation.behaviour, reason.name()),
                 None if verdict == Verdict::Learning && self.unarmed.len() < UNARMED_MAX => {
                     self.unarmed.insert(observation.behaviour.workload);
                 }
@@ -288,15 +288,6 @@ impl Verdicts {
     fn unarmed_names(&self) -> Option<String> {
         let names: Vec<_> = self.unarmed.iter().map(ToString::to_string).collect();
         (!names.is_empty()).then(|| names.join(", "))
-    }
-}
-
-const fn verdict_reason(verdict: &Verdict) -> Option<&'static str> {
-    match verdict {
-        Verdict::Allowed | Verdict::Learning => None,
-        Verdict::Novel => Some("novel"),
-        Verdict::Floor(_) => Some("floor"),
-        Verdict::Denied => Some("denied"),
     }
 }
 

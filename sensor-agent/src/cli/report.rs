@@ -69,10 +69,10 @@ fn junit(told: &Told<'_>) -> Report {
     for (finding, count) in &told.findings {
         let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
         status
-            .set_type(rule_id(finding.reason))
+            .set_type(finding.reason.rule_id())
             .set_message(format!("[{}] {}", finding.severity.name(), finding.explanation.summary))
             .set_description(finding_text::block(finding, *count));
-        let name = format!("{} ({})", finding.behaviour, rule_id(finding.reason));
+        let name = format!("{} ({})", finding.behaviour, finding.reason.rule_id());
         let mut case = TestCase::new(name, status);
         case.set_classname(&*finding.behaviour.workload.0);
         suite.add_test_case(case);
@@ -95,7 +95,7 @@ fn sarif(told: &Told<'_>) -> Value {
     let rules: BTreeMap<&str, Value> = told
         .findings
         .iter()
-        .map(|(finding, _)| (rule_id(finding.reason), sarif_rule(finding.reason)))
+        .map(|(finding, _)| (finding.reason.rule_id(), sarif_rule(finding.reason)))
         .collect();
     let results: Vec<Value> =
         told.findings.iter().map(|(finding, count)| sarif_result(finding, *count, told)).collect();
@@ -128,7 +128,7 @@ fn sarif_rule(reason: Reason) -> Value {
         }
     };
     json!({
-        "id": rule_id(reason),
+        "id": reason.rule_id(),
         "shortDescription": { "text": text },
         "properties": { "tags": tags },
     })
@@ -138,7 +138,7 @@ fn sarif_rule(reason: Reason) -> Value {
 fn sarif_result(finding: &Finding, count: u64, told: &Told<'_>) -> Value {
     let behaviour = finding.behaviour.to_string();
     json!({
-        "ruleId": rule_id(finding.reason),
+        "ruleId": finding.reason.rule_id(),
         "level": sarif_level(finding.severity),
         "message": { "text": finding.explanation.summary },
         "locations": [{
@@ -149,7 +149,7 @@ fn sarif_result(finding: &Finding, count: u64, told: &Told<'_>) -> Value {
             "logicalLocations": [{ "fullyQualifiedName": behaviour }],
         }],
         // GitHub tells alerts apart by this name of it, and by the line, which is the same for all, where it is missing.
-        "partialFingerprints": { "primaryLocationLineHash": fingerprint(rule_id(finding.reason), &behaviour) },
+        "partialFingerprints": { "primaryLocationLineHash": fingerprint(finding.reason.rule_id(), &behaviour) },
         "occurrenceCount": count,
         "properties": {
             "severity": finding.severity.name(),
@@ -157,13 +157,6 @@ fn sarif_result(finding: &Finding, count: u64, told: &Told<'_>) -> Value {
             "edit": finding.explanation.edit,
         },
     })
-}
-
-const fn rule_id(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Floor(rule) => rule.id,
-        Reason::Novel | Reason::Denied => reason.name(),
-    }
 }
 
 const fn sarif_level(severity: Severity) -> &'static str {

@@ -103,19 +103,12 @@ impl Pipeline {
             Some(baseline) => baseline.judge(&observation),
             None => floor(&observation).map_or(Verdict::Learning, Verdict::Floor),
         };
-        let reason = match &verdict {
-            Verdict::Allowed => None,
-            Verdict::Learning if process.is_unknown() => {
-                // Nothing to learn: the subject is a guess, or the workload a number.
-                self.counters.observations_of_unknown += 1;
-                return;
-            }
-            Verdict::Learning => None,
-            Verdict::Novel => Some(Reason::Novel),
-            Verdict::Floor(rule) => Some(Reason::Floor(rule)),
-            Verdict::Denied => Some(Reason::Denied),
-        };
-        if let Some(reason) = reason {
+        if verdict == Verdict::Learning && process.is_unknown() {
+            // Nothing to learn: the subject is a guess, or the workload a number.
+            self.counters.observations_of_unknown += 1;
+            return;
+        }
+        if let Some(reason) = Reason::of(&verdict) {
             self.report(event, process, &observation, &verdict, reason, out);
         }
         out.observations.push((observation, verdict));

@@ -3,8 +3,9 @@
 
 use super::super::replay::replay;
 use super::{found, print, read_baseline};
+use crate::finding::Reason;
 use crate::pipeline::Output;
-use sensor_baseline::{Baseline, Behaviour, Severity, Verdict};
+use sensor_baseline::{Baseline, Behaviour, Severity};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -127,10 +128,7 @@ fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<(BTre
 fn add(findings: &mut BTreeMap<Key, Told>, output: &mut Output) {
     for finding in output.findings.drain(..) {
         let behaviour = finding.behaviour;
-        let reason = match finding.reason {
-            crate::finding::Reason::Floor(rule) => rule.id,
-            reason => reason.name(),
-        };
+        let reason = finding.reason.rule_id();
         findings.entry((behaviour.clone(), reason)).or_insert_with(|| Told {
             behaviour,
             severity: finding.severity,
@@ -140,13 +138,8 @@ fn add(findings: &mut BTreeMap<Key, Told>, output: &mut Output) {
         });
     }
     for (observation, verdict) in output.observations.drain(..) {
-        let reason = match verdict {
-            Verdict::Floor(rule) => rule.id,
-            Verdict::Novel => "novel",
-            Verdict::Denied => "denied",
-            Verdict::Allowed | Verdict::Learning => continue,
-        };
-        if let Some(told) = findings.get_mut(&(observation.behaviour, reason)) {
+        let Some(reason) = Reason::of(&verdict) else { continue };
+        if let Some(told) = findings.get_mut(&(observation.behaviour, reason.rule_id())) {
             told.count += 1;
         }
     }
