@@ -156,7 +156,7 @@ impl Ocsf {
             }),
             unmapped: Unmapped {
                 tier: event.tier.name(),
-                workload: Some(enriched.workload.0.as_str()).filter(|name| !name.is_empty()),
+                workload: Some(enriched.workload_name().0).filter(|name| !name.is_empty()),
                 cgroup,
                 who: enriched.process.as_ref().map(who::unmapped).unwrap_or_default(),
                 ..Unmapped::default()

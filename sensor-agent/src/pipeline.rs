@@ -2,6 +2,7 @@
 //! thread. It may call `event`, `enrich`, `connect_join`, `finding` and the baseline crate.
 
 mod incidents;
+mod naming;
 mod observe;
 
 use crate::account::Delivered;
@@ -9,11 +10,15 @@ use crate::connect_join::{ConnectJoin, Joined};
 use crate::enrich::process_table::{Policy, Scope};
 use crate::enrich::recent::Recent;
 use crate::enrich::seed::{Rescan, Seed};
+use crate::enrich::workload::image_workload;
 use crate::enrich::{FreshFiles, Process, ProcessTable};
 use crate::event::{Body, BootNs, ConnectResult, Event, Identity, Socket};
 use crate::finding::{Finding, ProcessFacts};
+use crate::who::place::ContainerRef;
 use incidents::Incidents;
-use observe::{FindingKey, observed};
+pub use naming::ContainerImage;
+use naming::{Act, Name, Naming};
+use observe::{Doer, FindingKey, observed};
 use sensor_baseline::{Baseline, Observation, UnixNs, Verdict, Workload};
 use std::collections::BTreeMap;
 
@@ -32,6 +37,8 @@ pub struct PipelineConfig {
     pub emit_events: bool,
     /// For how long the same finding is given once.
     pub repeat_ns: u64,
+    /// Whether somebody asks for [`Pipeline::unnamed`] and answers: what containers do waits for that.
+    pub are_containers_named: bool,
 }
 
 impl Default for PipelineConfig {
@@ -43,6 +50,7 @@ impl Default for PipelineConfig {
             boot_to_unix_offset_ns: 0,
             emit_events: false,
             repeat_ns: REPEAT_NS,
+            are_containers_named: false,
         }
     }
 }
@@ -59,12 +67,23 @@ pub struct EnrichedEvent {
     pub process: Option<ProcessFacts>,
     /// That process's parent.
     pub parent: Option<ProcessFacts>,
-    /// That process's workload.
+    /// That process's workload; of a container by its id: see [`EnrichedEvent::workload_name`].
     pub workload: Workload,
     /// Of a ptrace or a memory write: the process that is reached into, when it is known.
     pub target: Option<ProcessFacts>,
     /// Of an exec: permitted capabilities that the process did not have before, when those are known.
     pub capabilities_gained: Option<u64>,
+}
+
+impl EnrichedEvent {
+    /// What a baseline calls the workload, as far as is known: a container by its image, when that was looked up.
+    #[must_use]
+    pub fn workload_name(&self) -> Workload {
+        let container = self.process.as_ref().and_then(|process| process.who.container.as_ref());
+        let image = container.and_then(|container| container.image.as_deref());
+        let name = image.filter(|_| naming::is_container(&self.workload)).and_then(image_workload);
+        name.unwrap_or_else(|| self.workload.clone())
+    }
 }
 
 /// What one call gives. The caller empties it.
@@ -95,6 +114,7 @@ pub struct Pipeline {
     fresh_files: FreshFiles,
     connects: ConnectJoin<EnrichedEvent>,
     incidents: Incidents,
+    naming: Naming,
     reported: Recent<FindingKey, ()>,
     now: BootNs,
     delivered: Delivered,
@@ -124,6 +144,7 @@ impl Pipeline {
             fresh_files: FreshFiles::default(),
             connects: ConnectJoin::default(),
             incidents: Incidents::default(),
+            naming: Naming::new(config.are_containers_named),
             reported: Recent::new(REPORTED_MAX, config.repeat_ns),
             now: BootNs::default(),
             delivered: Delivered::default(),
@@ -166,6 +187,25 @@ impl Pipeline {
     /// Time passes: passes on connects that wait too long, forgets ended processes.
     pub fn tick(&mut self, now: BootNs, out: &mut Output) {
         self.advance(now, out);
+    }
+
+    /// Containers whose image has to be told before what they do is judged.
+    pub fn unnamed(&self) -> impl Iterator<Item = &ContainerRef> {
+        self.naming.awaited()
+    }
+
+    /// Takes a container's image, and judges what waited for it.
+    pub fn name(&mut self, image: &ContainerImage, out: &mut Output) {
+        let mut acts = Vec::new();
+        self.naming.answer(image, self.now, |act| acts.push(act));
+        self.judge_all(acts, out);
+    }
+
+    /// Judges what waits for a container's image: nobody will tell it.
+    pub fn give_up_naming(&mut self, out: &mut Output) {
+        let mut acts = Vec::new();
+        self.naming.give_up(|act| acts.push(act));
+        self.judge_all(acts, out);
     }
 
     /// Judges by another baseline from now on. What was reported by the old one may be reported again.
@@ -217,6 +257,7 @@ impl Pipeline {
             ("records_unknown_kind", self.counters.records_unknown_kind),
             ("observations", self.counters.observations),
             ("incidents_evicted", self.incidents.evicted_count()),
+            ("observations_unnamed", self.naming.given_up_count()),
             ("observations_of_unknown", self.counters.observations_of_unknown),
             ("findings", self.counters.findings),
             ("findings_repeated", self.counters.findings_repeated),
@@ -243,6 +284,9 @@ impl Pipeline {
             self.processes.reconcile(rescan);
         }
         self.processes.expire(self.now);
+        let mut late = Vec::new();
+        self.naming.expire(self.now, |act| late.push(act));
+        self.judge_all(late, out);
         let (emit_events, unjoined) = (self.config.emit_events, &mut self.counters.connects_unjoined);
         self.connects.release(self.now, |event| {
             *unjoined += 1;
@@ -270,11 +314,10 @@ impl Pipeline {
             }
             Body::Exec(exec) => {
                 let before = self.processes.exec(&event, exec);
-                self.observe(&event, &before, out);
                 let gained = before.privileges.gained_by(exec);
-                if let Some(process) = self.processes.find(event.actor.identity).cloned() {
-                    self.emit_with(event, &process, gained, out);
-                }
+                let process = self.processes.find(event.actor.identity).unwrap_or(&before).clone();
+                self.observe(&event, &before, &process, out);
+                self.emit_with(event, &process, gained, out);
             }
             Body::Creds(creds) => {
                 let process = self.processes.set_creds(&event, creds).clone();
@@ -295,7 +338,7 @@ impl Pipeline {
             }
             _ => {
                 let process = self.processes.touch(&event.actor, self.now).clone();
-                self.observe(&event, &process, out);
+                self.observe(&event, &process, &process, out);
                 self.emit(event, &process, out);
             }
         }
@@ -386,13 +429,31 @@ impl Pipeline {
         }
     }
 
-    fn observe(&mut self, event: &Event, process: &Process, out: &mut Output) {
+    /// `process` did it; `became` is what it is now, another program after an exec.
+    fn observe(&mut self, event: &Event, process: &Process, became: &Process, out: &mut Output) {
         if !self.is_watched(process) {
             return;
         }
         let time = self.wall_clock(event.time);
-        let Some(observation) = observed(event, process, &mut self.fresh_files, time) else { return };
-        self.judge(event, process, observation, out);
+        let Some(mut observation) = observed(event, process, &mut self.fresh_files, time) else { return };
+        let name = self.naming.of(process, self.now);
+        if let Name::Known(workload) = &name {
+            observation.behaviour.workload = workload.clone();
+        }
+        let (is_of_unknown, tier) = (process.is_unknown(), event.tier);
+        if !matches!(name, Name::Awaited) {
+            self.judge(observation, Doer { process: became, is_of_unknown, tier }, out);
+            return;
+        }
+        let act = Act { observation, process: became.clone(), is_of_unknown, tier };
+        let displaced = self.naming.hold(act, self.now);
+        self.judge_all(displaced, out);
+    }
+
+    fn judge_all(&mut self, acts: impl IntoIterator<Item = Act>, out: &mut Output) {
+        for Act { observation, process, is_of_unknown, tier } in acts {
+            self.judge(observation, Doer { process: &process, is_of_unknown, tier }, out);
+        }
     }
 
     fn wall_clock(&self, time: BootNs) -> UnixNs {
@@ -407,5 +468,7 @@ const REPORTED_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod kinds_tests;
+#[cfg(test)]
+mod naming_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 //! The file of `record` and `replay`: what a pipeline was given, so that it can be given it again. Not a spool. It
-//! may call `enrich` (seed) and serde; it reads and writes through `std::io` only.
+//! may call `enrich` (seed), the pipeline's input types and serde; it reads and writes through `std::io` only.
 //!
 //! ```text
 //! | magic "SENSOREC" | byte-order mark 0x01020304 | version | frame | frame | ... |
@@ -8,10 +8,12 @@
 //!
 //! All integers are 32 bits in the writer's byte order, which the mark tells; records are in that order too, so a
 //! recording of another byte order is refused. Frames: `S` start ([`Start`] as JSON, first), `R` a record as it came
-//! out of the ring, `E` end ([`End`] as JSON, last). A file without `E` was cut short.
+//! out of the ring, `C` the image of a container, told between the records before and after it ([`ContainerImage`] as JSON),
+//! `E` end ([`End`] as JSON, last). A file without `E` was cut short. Version 1 had no `C`, and is read.
 
 use crate::enrich::seed::Seed;
 use crate::event::Identity;
+use crate::pipeline::ContainerImage;
 use sensor_event::RECORD_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,7 +78,7 @@ pub enum RecordingError {
         hint: &'static str,
     },
     /// Made by another version.
-    #[error("at byte 12: recording version {found}, this build reads {VERSION}")]
+    #[error("at byte 12: recording version {found}, this build reads 1 to {VERSION}")]
     Version {
         /// The version.
         found: u32,
@@ -150,6 +152,14 @@ impl<W: Write> RecordingWriter<W> {
         write_frame(&mut self.out, TAG_RECORD, record)
     }
 
+    /// Appends the image of a container.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn container(&mut self, image: &ContainerImage) -> io::Result<()> {
+        write_frame(&mut self.out, TAG_CONTAINER, &to_json(image))
+    }
+
     /// Ends the recording and flushes it. Returns the number of records.
     ///
     /// # Errors
@@ -175,6 +185,8 @@ pub struct RecordingReader<R> {
 pub enum Part {
     /// A record's bytes.
     Record(Vec<u8>),
+    /// The image of a container.
+    Container(ContainerImage),
     /// Nothing follows.
     End(End),
 }
@@ -198,7 +210,7 @@ impl<R: Read> RecordingReader<R> {
             return Err(RecordingError::ByteOrder { found: mark, hint });
         }
         let version = reader.integer()?;
-        if version != VERSION {
+        if !(VERSION_WITHOUT_CONTAINERS..=VERSION).contains(&version) {
             return Err(RecordingError::Version { found: version });
         }
         let offset = reader.offset;
@@ -226,6 +238,7 @@ impl<R: Read> RecordingReader<R> {
                 self.records += 1;
                 Ok(Part::Record(record))
             }
+            (TAG_CONTAINER, payload) => Ok(Part::Container(from_json(&payload, offset)?)),
             (TAG_END, payload) => {
                 let end: End = from_json(&payload, offset)?;
                 if end.records != self.records {
@@ -245,6 +258,7 @@ impl<R: Read> RecordingReader<R> {
         let [tag] = tag;
         let payload_max = match tag {
             TAG_RECORD => RECORD_BYTES_MAX,
+            TAG_CONTAINER => CONTAINER_BYTES_MAX,
             TAG_START | TAG_END => JSON_BYTES_MAX,
             _ => return Err(RecordingError::Damaged { offset, problem: Problem::Tag(tag) }),
         };
@@ -326,10 +340,14 @@ fn no_start() -> Start {
 
 const MAGIC: [u8; 8] = *b"SENSOREC";
 const BYTE_ORDER_MARK: u32 = 0x0102_0304;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const VERSION_WITHOUT_CONTAINERS: u32 = 1;
 const TAG_START: u8 = b'S';
 const TAG_RECORD: u8 = b'R';
+const TAG_CONTAINER: u8 = b'C';
 const TAG_END: u8 = b'E';
+/// Bytes of a container's frame at most: names of images are short, what a runtime's state holds may not be.
+const CONTAINER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the start and end frames at most.
 const JSON_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -358,6 +376,7 @@ mod tests {
         loop {
             match reader.read_part()? {
                 Part::Record(record) => records.push(record),
+                Part::Container(image) => records.push(format!("{image:?}").into_bytes()),
                 Part::End(end) => return Ok((reader.start().clone(), records, end)),
             }
         }
@@ -399,6 +418,26 @@ mod tests {
     }
 
     #[test]
+    fn images_of_containers_keep_their_place_and_the_version_before_is_read() {
+        let image = ContainerImage {
+            container: sensor_baseline::Workload("container:0123".to_owned()),
+            image: Some("nginx:1".to_owned()),
+        };
+        let mut bytes = Vec::new();
+        let mut writer = RecordingWriter::new(&mut bytes, &start()).unwrap();
+        writer.record(b"before").unwrap();
+        writer.container(&image).unwrap();
+        writer.record(b"after").unwrap();
+        assert_eq!(writer.finish(BTreeMap::new()).unwrap(), 2);
+        let (_, parts, _) = read(&bytes).unwrap();
+        assert_eq!(parts, [b"before".to_vec(), format!("{image:?}").into_bytes(), b"after".to_vec()]);
+
+        let mut older = written(&[b"record".to_vec()]);
+        older[12..16].copy_from_slice(&1u32.to_ne_bytes());
+        assert_eq!(read(&older).unwrap().1, [b"record".to_vec()]);
+    }
+
+    #[test]
     fn errors_say_what_and_where() {
         check_error(b"\x7fELF....", "not a sensor recording: it begins with [7f, 45");
         check_error(b"", "not a sensor recording: it begins with []");
@@ -407,8 +446,8 @@ mod tests {
         swapped[8..12].reverse();
         check_error(&swapped, "other byte order");
         let mut newer = whole.clone();
-        newer[12..16].copy_from_slice(&2u32.to_ne_bytes());
-        check_error(&newer, "at byte 12: recording version 2, this build reads 1");
+        newer[12..16].copy_from_slice(&3u32.to_ne_bytes());
+        check_error(&newer, "at byte 12: recording version 3, this build reads 1 to 2");
         let record_at = whole.windows(6).position(|window| window == b"record").unwrap();
         let mut damaged = whole.clone();
         damaged[record_at] = b'x';

@@ -20,13 +20,16 @@ pub mod worker;
 pub use container::{Container, Roots};
 pub use hash::Hash;
 pub use place::Place;
+use stage::WAIT_NS;
 pub use stage::{Doing, Stage};
 pub use worker::Lookups;
 
+use crate::event::BootNs;
 use crate::finding::Finding;
 use crate::finding::ProcessFacts;
-use crate::pipeline::EnrichedEvent;
+use crate::pipeline::{ContainerImage, EnrichedEvent, Output, Pipeline};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What was looked up about a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +59,38 @@ pub struct Who {
     /// It sees the host's own mounts: what it calls a path is what the host calls it.
     pub has_host_mounts: bool,
 }
+
+/// Asks for the images of containers that a pipeline waits for. Gives those that have been told.
+#[must_use]
+pub fn images<T: Doing>(pipeline: &Pipeline, stage: &mut Stage<T>, now: BootNs) -> Vec<ContainerImage> {
+    let told = |container| Some(ContainerImage::of(container, stage.image(container, now)?.as_deref()));
+    pipeline.unnamed().filter_map(told).collect()
+}
+
+/// Waits for the images that a pipeline still waits for, as long as any item waits, and judges the rest without: for a
+/// driver that ends. `told` gets each image that came.
+pub fn name_rest<T: Doing>(
+    pipeline: &mut Pipeline,
+    stage: &mut Stage<T>,
+    clock: fn() -> BootNs,
+    output: &mut Output,
+    mut told: impl FnMut(&ContainerImage),
+) {
+    let since = clock();
+    loop {
+        for image in images(pipeline, stage, clock()) {
+            pipeline.name(&image, output);
+            told(&image);
+        }
+        if pipeline.unnamed().next().is_none() || clock() > since.after(WAIT_NS) {
+            return pipeline.give_up_naming(output);
+        }
+        stage.wait(ANSWER_INTERVAL);
+    }
+}
+
+/// How often a driver that ends looks at its deadline while no answer comes.
+pub const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The inode number of the agent's mount namespace, 0 when it cannot be read: then no path is taken for the host's.
 #[must_use]

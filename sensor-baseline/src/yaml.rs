@@ -6,7 +6,7 @@
 //! fleet: TEXT                      required
 //! version: NUMBER                  optional, given by the collector
 //! workloads:                       required
-//!   WORKLOAD:                      unit:NAME, session:NAME, container:ID, cgroup:/PATH, command:NAME, host
+//!   WORKLOAD:                      unit:NAME, session:NAME, container:IMAGE, cgroup:/PATH, command:NAME, host
 //!     SUBJECT:
 //!       exec|connect|listen|write|delete|rename: [ENTRY, ...]
 //!       deny|retired:

@@ -4,7 +4,7 @@
 use super::capture::{
     Batch, Capture, Consumer, Ended, boot_now, command_scope, print_imbalances, print_totals,
 };
-use super::live::{Wish, feed, pipeline, print_troubles};
+use super::live::{Wish, feed, feed_rest, pipeline, print_troubles};
 use super::report::{ReportArguments, Told};
 use super::who::{self, WhoArguments};
 use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     check_armed(&baseline, &scope, &arguments.baseline)?;
     let capture = Capture::begin(KindSet::DEFAULT)?.with_command_output_on_stderr(arguments.json);
     let hostname = capture.start.hostname.clone();
-    let wish = Wish { baseline: Some(baseline), scope, emit_events: false };
+    let wish = Wish { baseline: Some(baseline), scope, emit_events: false, are_containers_named: true };
     let mut judge = Judge {
         pipeline: pipeline(&capture.start, wish),
         output: Output::default(),
@@ -148,17 +148,8 @@ impl Consumer for Judge {
     }
 
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
-        feed(&mut self.pipeline, batch, &mut self.output);
-        if self.is_told_live {
-            for finding in &self.output.findings {
-                say!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
-            }
-        }
-        let now = boot_now();
-        for finding in self.output.findings.drain(..) {
-            self.stage.push(finding, now);
-        }
-        self.verdicts.count_all(&mut self.output);
+        feed(&mut self.pipeline, &mut self.stage, batch, &mut self.output);
+        self.pass_on();
         self.idle()
     }
 
@@ -171,9 +162,26 @@ impl Consumer for Judge {
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
+        feed_rest(&mut self.pipeline, &mut self.stage, &mut self.output);
+        self.pass_on();
         let verdicts = &mut self.verdicts;
         who::drain(&mut self.stage, |finding| verdicts.keep(finding));
         Ok(())
+    }
+}
+
+impl Judge {
+    fn pass_on(&mut self) {
+        if self.is_told_live {
+            for finding in &self.output.findings {
+                say!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
+            }
+        }
+        let now = boot_now();
+        for finding in self.output.findings.drain(..) {
+            self.stage.push(finding, now);
+        }
+        self.verdicts.count_all(&mut self.output);
     }
 }
 

@@ -3,13 +3,15 @@
 
 use super::capture::{Batch, Capture, Consumer, command_scope, print_totals};
 use super::judge::command_trouble;
-use super::live::{Wish, feed, pipeline, print_troubles};
+use super::live::{Wish, feed, feed_rest, pipeline, print_troubles};
+use super::who::WhoArguments;
 use super::{Span, finding_text};
 use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
 use crate::finding::Finding;
 use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
+use crate::who::Stage;
 use anyhow::Context as _;
 use sensor_baseline::{Learned, Learner, LearnerLimits, Verdict};
 use std::collections::BTreeMap;
@@ -26,6 +28,8 @@ pub(super) struct LearnArguments {
     #[arg(long, value_name = "NAME", default_value = "local")]
     fleet: String,
     #[command(flatten)]
+    who: WhoArguments,
+    #[command(flatten)]
     span: Span,
 }
 
@@ -35,9 +39,10 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     check_place(&arguments.output).with_context(unwritable)?;
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let scope = command_scope(&arguments.span.command);
-    let wish = Wish { baseline: None, scope: scope.clone(), emit_events: false };
+    let wish = Wish { baseline: None, scope: scope.clone(), emit_events: false, are_containers_named: true };
     let mut student = Student {
         pipeline: pipeline(&capture.start, wish),
+        stage: arguments.who.stage()?,
         output: Output::default(),
         learner: Learner::new(LearnerLimits::default()),
         refused: 0,
@@ -69,6 +74,8 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
 
 struct Student {
     pipeline: Pipeline,
+    /// Tells the images of containers; nothing waits in it.
+    stage: Stage<Finding>,
     output: Output,
     learner: Learner,
     refused: u64,
@@ -116,7 +123,24 @@ impl Consumer for Student {
     }
 
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
-        feed(&mut self.pipeline, batch, &mut self.output);
+        feed(&mut self.pipeline, &mut self.stage, batch, &mut self.output);
+        self.study();
+        Ok(true)
+    }
+
+    fn idle(&mut self) -> anyhow::Result<bool> {
+        Ok(true)
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        feed_rest(&mut self.pipeline, &mut self.stage, &mut self.output);
+        self.study();
+        Ok(())
+    }
+}
+
+impl Student {
+    fn study(&mut self) {
         for finding in self.output.findings.drain(..) {
             if self.is_told_live {
                 say!("finding: {}: {}", finding.reason.name(), finding.explanation.summary);
@@ -130,11 +154,6 @@ impl Consumer for Student {
                 self.refused += 1;
             }
         }
-        Ok(true)
-    }
-
-    fn idle(&mut self) -> anyhow::Result<bool> {
-        Ok(true)
     }
 }
 

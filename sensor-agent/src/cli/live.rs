@@ -1,11 +1,12 @@
 //! The parts that `watch`, `learn` and `judge` share: a pipeline fed from batches. Not the capture. It may call
-//! `pipeline` and `recording` (start).
+//! `pipeline`, `who` and `recording` (start).
 
-use super::capture::Batch;
+use super::capture::{Batch, boot_now};
 use crate::enrich::process_table::Scope;
 use crate::event::Identity;
 use crate::pipeline::{Output, Pipeline, PipelineConfig};
 use crate::recording::Start;
+use crate::who::{self, Doing, Stage};
 use sensor_baseline::Baseline;
 use std::collections::BTreeMap;
 
@@ -15,6 +16,8 @@ pub(super) struct Wish {
     pub(super) baseline: Option<Baseline>,
     pub(super) scope: Scope,
     pub(super) emit_events: bool,
+    /// Whether somebody tells the images of containers.
+    pub(super) are_containers_named: bool,
 }
 
 /// A pipeline for this host, seeded.
@@ -28,13 +31,19 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
         emit_events: wish.emit_events,
         // These subcommands count repetitions themselves and tell each finding once.
         repeat_ns: u64::MAX,
+        are_containers_named: wish.are_containers_named,
     });
     pipeline.seed(start.seed.clone());
     pipeline
 }
 
-/// Feeds a batch, then lets time pass up to where the batch ends.
-pub(super) fn feed(pipeline: &mut Pipeline, batch: &Batch, output: &mut Output) {
+/// Feeds a batch, then lets time pass up to where the batch ends. `stage` tells the images of containers.
+pub(super) fn feed<T: Doing>(
+    pipeline: &mut Pipeline,
+    stage: &mut Stage<T>,
+    batch: &Batch,
+    output: &mut Output,
+) {
     output.clear();
     if let Some(rescan) = &batch.rescan {
         pipeline.reconcile(rescan.clone());
@@ -42,7 +51,16 @@ pub(super) fn feed(pipeline: &mut Pipeline, batch: &Batch, output: &mut Output) 
     for record in batch.records() {
         pipeline.handle(record, output);
     }
+    for image in who::images(pipeline, stage, boot_now()) {
+        pipeline.name(&image, output);
+    }
     pipeline.tick(batch.upto, output);
+}
+
+/// Judges what still waits for the image of its container.
+pub(super) fn feed_rest<T: Doing>(pipeline: &mut Pipeline, stage: &mut Stage<T>, output: &mut Output) {
+    output.clear();
+    who::name_rest(pipeline, stage, boot_now, output, |_| {});
 }
 
 /// Tells what went wrong on the way, if anything did.
@@ -57,10 +75,11 @@ pub(super) fn print_troubles(pipeline: &Pipeline, more: BTreeMap<&'static str, u
 }
 
 /// Counters that an operator should see when they are not zero.
-const TROUBLES: [&str; 10] = [
+const TROUBLES: [&str; 11] = [
     "records_undecodable",
     "records_unknown_kind",
     "observations_of_unknown",
+    "observations_unnamed",
     "processes_evicted",
     "exits_repeated",
     "cgroups_evicted",

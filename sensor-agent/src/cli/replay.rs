@@ -59,18 +59,21 @@ pub(super) fn replay(
     let name = || path.display().to_string();
     let file = File::open(path).with_context(|| format!("cannot open {}", name()))?;
     let mut reader = RecordingReader::new(BufReader::new(file)).with_context(name)?;
-    let wish = Wish { baseline: Some(baseline), scope: Scope::Host, emit_events: false };
+    let wish =
+        Wish { baseline: Some(baseline), scope: Scope::Host, emit_events: false, are_containers_named: true };
     let mut pipeline = pipeline(reader.start(), wish);
     let mut output = Output::default();
     let end = loop {
         output.clear();
         match reader.read_part().with_context(name)? {
             Part::Record(record) => pipeline.handle(&record, &mut output),
+            Part::Container(image) => pipeline.name(&image, &mut output),
             Part::End(end) => break end,
         }
         take(&mut output);
     };
     output.clear();
+    pipeline.give_up_naming(&mut output);
     pipeline.tick(BootNs(u64::MAX), &mut output);
     take(&mut output);
     for (what, count) in &end.lost {

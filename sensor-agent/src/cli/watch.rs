@@ -40,7 +40,7 @@ pub(super) struct WatchArguments {
 pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let selection = Selection::new(&arguments.kind, arguments.reads);
     let capture = Capture::begin(selection.captured())?;
-    let wish = Wish { baseline: None, scope: Scope::Host, emit_events: true };
+    let wish = Wish { baseline: None, scope: Scope::Host, emit_events: true, are_containers_named: false };
     let host = Host {
         hostname: capture.start.hostname.clone(),
         kernel_release: capture.start.kernel_release.clone(),
@@ -83,7 +83,7 @@ impl Consumer for Watcher {
     }
 
     fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
-        feed(&mut self.pipeline, batch, &mut self.output);
+        feed(&mut self.pipeline, &mut self.stage, batch, &mut self.output);
         let now = boot_now();
         for event in
             self.output.events.drain(..).filter(|event| self.selection.shows(event.event.body.kind()))

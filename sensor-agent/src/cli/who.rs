@@ -3,9 +3,8 @@
 
 use super::capture::boot_now;
 pub(super) use crate::who::tell_place;
-use crate::who::{Doing, Lookups, Roots, Stage, own_mount_namespace};
+use crate::who::{ANSWER_INTERVAL, Doing, Lookups, Roots, Stage, own_mount_namespace};
 use std::path::PathBuf;
-use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct WhoArguments {
@@ -31,6 +30,3 @@ pub(super) fn drain<T: Doing>(stage: &mut Stage<T>, mut take: impl FnMut(T)) {
         }
     }
 }
-
-/// How often the deadline is looked at while nothing comes.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(10);

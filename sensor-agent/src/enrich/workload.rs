@@ -4,8 +4,8 @@
 //! | cgroup v2 path | workload |
 //! |---|---|
 //! | `/` | `host` |
-//! | a component that carries a container id (64 hex digits) | `container:` and its first 12 digits |
-//! | `/NAMESPACE/ID` of the containerd shim above the process | `container:NAMESPACE/ID` when ID is no such id |
+//! | a component that carries a container id (64 hex digits) | `container:` and the image's repository, or, while that is not known, the id's first 12 digits |
+//! | `/NAMESPACE/ID` of the containerd shim above the process | the same, with `NAMESPACE/ID` when ID is no such id |
 //! | below `user.slice` | `session:root` or `session:user`, by the login that `user-UID.slice` names |
 //! | the first `.service` or `.scope` from the root, below slices only | `unit:NAME` |
 //! | anything else | `cgroup:PATH` |
@@ -49,7 +49,7 @@ pub fn workload_of(path: &str, uid: u32, shim: Option<&Shim>) -> Workload {
     let components: Vec<&str> = path.split('/').filter(|component| !component.is_empty()).collect();
     for (depth, component) in components.iter().enumerate() {
         if let Some(container) = container(&components[..=depth], shim) {
-            return Workload(format!("container:{}", short_id(&container)));
+            return container_workload(&container);
         }
         if depth == 0 && *component == "user.slice" {
             // Whose login it is, not who a process has become since: sudo does not leave its session.
@@ -62,6 +62,41 @@ pub fn workload_of(path: &str, uid: u32, shim: Option<&Shim>) -> Workload {
         }
     }
     Workload(format!("cgroup:{path}"))
+}
+
+/// What a container is as a workload as long as its image is not known.
+#[must_use]
+pub fn container_workload(container: &ContainerRef) -> Workload {
+    Workload(format!("container:{}", short_id(container)))
+}
+
+/// What every container of an image is as a workload: `container:` and the image's repository, without tag and digest, in
+/// the long form of Docker's references, so that `nginx` and `docker.io/library/nginx:1.27` are one. `None` for what is no
+/// name, such as an image's own id.
+#[must_use]
+pub fn image_workload(image: &str) -> Option<Workload> {
+    let named = image.split('@').next().unwrap_or_default();
+    // A colon before the last slash is that of a port.
+    let slash = named.rfind('/').map_or(0, |at| at + 1);
+    let repository = named[slash..].find(':').map_or(named, |at| &named[..slash + at]);
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':');
+    let is_name = !repository.is_empty()
+        && repository.len() <= IMAGE_BYTES_MAX
+        && repository.bytes().all(is_plain)
+        && !repository.split('/').any(str::is_empty)
+        && repository != "sha256"
+        && !is_container_id(repository);
+    if !is_name {
+        return None;
+    }
+    let (host, below) = repository.split_once('/').unwrap_or(("", repository));
+    let has_host = host.contains(['.', ':']) || host == "localhost";
+    Some(Workload(match (has_host, host) {
+        (true, _) => format!("container:{repository}"),
+        (false, "") => format!("container:docker.io/library/{below}"),
+        (false, _) => format!("container:docker.io/{repository}"),
+    }))
 }
 
 /// The first digits of a container id; a name of another form whole, behind its namespace, so that it is never taken
@@ -117,6 +152,8 @@ impl CgroupTable {
 /// Control groups remembered at most.
 const CGROUPS_MAX: usize = 16_384;
 const CONTAINER_ID_DIGITS: usize = 12;
+/// An image's repository is no longer, `reference.NameTotalLengthMax` of distribution.
+const IMAGE_BYTES_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +192,24 @@ mod tests {
         check("/.service", 0, "cgroup:/.service");
         check("/lxc.payload.web/system.slice/x.service", 0, "cgroup:/lxc.payload.web/system.slice/x.service");
         check("/any/system.slice/x.service", 0, "cgroup:/any/system.slice/x.service");
+    }
+
+    #[test]
+    fn an_image_is_its_repository_in_long_form() {
+        let check = |image: &str, expected: Option<&str>| {
+            let name = image_workload(image).map(|workload| workload.0);
+            assert_eq!(name.as_deref(), expected, "{image}");
+        };
+        for image in ["nginx", "nginx:1.27", "docker.io/library/nginx:1.27", "nginx@sha256:0123"] {
+            check(image, Some("container:docker.io/library/nginx"));
+        }
+        check("acme/shop:2", Some("container:docker.io/acme/shop"));
+        check("registry.acme.eu:5000/shop/web:2@sha256:01", Some("container:registry.acme.eu:5000/shop/web"));
+        check("registry.acme.eu:5000/web", Some("container:registry.acme.eu:5000/web"));
+        check("localhost/web:latest", Some("container:localhost/web"));
+        for image in ["", ":1", "sha256:0123", ID, "a//b", "/a", "a b", "a/\\x00"] {
+            check(image, None);
+        }
     }
 
     #[test]

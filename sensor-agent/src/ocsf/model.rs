@@ -306,7 +306,7 @@ pub(super) struct OriginObject<'a> {
 pub(super) struct Unmapped<'a> {
     pub(super) tier: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) workload: Option<&'a str>,
+    pub(super) workload: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cgroup: Option<&'a str>,
     #[serde(flatten)]

@@ -3,7 +3,7 @@
 
 use super::{Output, Pipeline};
 use crate::enrich::{FreshFiles, Process};
-use crate::event::{Body, Event, FileOpen, Identity, Socket};
+use crate::event::{Body, Event, FileOpen, Identity, Socket, Tier};
 use crate::finding::{Finding, Reason};
 use sensor_baseline::{
     Action, Baseline, Behaviour, Endpoint, Object, Observation, PathText, Protocol, Subject, Traits, UnixNs,
@@ -19,6 +19,17 @@ pub(super) struct FindingKey {
     reason: &'static str,
     rule: &'static str,
     baseline_version: u64,
+}
+
+/// Who did what is judged.
+#[derive(Clone, Copy)]
+pub(super) struct Doer<'a> {
+    /// The process; of an exec what it became, with its arguments.
+    pub(super) process: &'a Process,
+    /// Its program or its workload was a guess.
+    pub(super) is_of_unknown: bool,
+    /// Hook tier the facts come from.
+    pub(super) tier: Tier,
 }
 
 /// The observation in an event, `None` when it is no behaviour: it failed, or it is part of how every program runs.
@@ -91,33 +102,26 @@ pub(super) fn observed(
 }
 
 impl Pipeline {
-    pub(super) fn judge(
-        &mut self,
-        event: &Event,
-        process: &Process,
-        observation: Observation,
-        out: &mut Output,
-    ) {
+    pub(super) fn judge(&mut self, observation: Observation, doer: Doer<'_>, out: &mut Output) {
         self.counters.observations += 1;
         let verdict = match &self.config.baseline {
             Some(baseline) => baseline.judge(&observation),
             None => floor(&observation).map_or(Verdict::Learning, Verdict::Floor),
         };
-        if verdict == Verdict::Learning && process.is_unknown() {
+        if verdict == Verdict::Learning && doer.is_of_unknown {
             // Nothing to learn: the subject is a guess, or the workload a number.
             self.counters.observations_of_unknown += 1;
             return;
         }
         if let Some(reason) = Reason::of(&verdict) {
-            self.report(event, process, &observation, &verdict, reason, out);
+            self.report(doer, &observation, &verdict, reason, out);
         }
         out.observations.push((observation, verdict));
     }
 
     fn report(
         &mut self,
-        event: &Event,
-        process: &Process,
+        doer: Doer<'_>,
         observation: &Observation,
         verdict: &Verdict,
         reason: Reason,
@@ -137,6 +141,7 @@ impl Pipeline {
         }
         self.reported.put(key, (), self.now);
         self.counters.findings += 1;
+        let process = doer.process;
         let incident = self.incidents.of(process, observation.time, self.now);
         let empty = Baseline::empty("");
         out.findings.push(Finding {
@@ -144,11 +149,10 @@ impl Pipeline {
             severity: severity(observation, verdict),
             reason,
             behaviour,
-            // Of an exec: what it became, with its arguments.
-            process: self.processes.find(process.identity).unwrap_or(process).facts(),
+            process: process.facts(),
             ancestors: self.processes.ancestors(process).map(Process::facts).collect(),
             explanation: self.config.baseline.as_ref().unwrap_or(&empty).explain(observation, verdict),
-            tier: event.tier.name(),
+            tier: doer.tier.name(),
             object_from_caller: observation.traits.object_from_caller,
             baseline_version,
             incident,

@@ -22,7 +22,7 @@ use crate::pipeline::{Output, Pipeline};
 use crate::rescan::Rescanner;
 use crate::spool::SpoolSender;
 use crate::teller::Teller;
-use crate::who::Stage;
+use crate::who::{self, ANSWER_INTERVAL, Stage};
 use crate::wire;
 
 /// What the drain thread works with.
@@ -82,6 +82,7 @@ impl Drain {
     pub(super) fn run(mut self) -> Result<(), KernelError> {
         let mut accounting = Accounting::default();
         let drained = self.drain(&mut accounting);
+        self.judge_rest();
         self.pass_on_rest();
         let accounted = self.end_account(&mut accounting);
         // A log that hangs is not waited for.
@@ -110,6 +111,9 @@ impl Drain {
             let drained = self.kernel.drain(DRAIN_INTERVAL, DRAIN_RECORDS_MAX, &mut |record| {
                 pipeline.handle(record, &mut output);
             })?;
+            for image in who::images(&self.pipeline, &mut self.stage, upto) {
+                self.pipeline.name(&image, &mut output);
+            }
             if drained.is_empty {
                 self.pipeline.tick(upto, &mut output);
             }
@@ -144,6 +148,13 @@ impl Drain {
         while let Some(finding) = self.stage.pop(now) {
             self.spool.append(wire::spool_item(&finding, &self.hostname));
         }
+    }
+
+    /// Judges what waits for the image of its container.
+    fn judge_rest(&mut self) {
+        let mut output = Output::default();
+        who::name_rest(&mut self.pipeline, &mut self.stage, boot_now, &mut output, |_| {});
+        self.hand_over(&mut output);
     }
 
     /// Passes on every finding: those that wait do so no longer than ever.
@@ -229,6 +240,4 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
 const DRAIN_RECORDS_MAX: usize = 4096;
 /// How long the rings may take to become empty when the agent ends.
 const ENDING_MAX: Duration = Duration::from_secs(5);
-/// How often the deadline is looked at while no answer comes.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
 const ACCOUNT_INTERVAL: Duration = Duration::from_secs(1);

@@ -88,6 +88,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         baseline,
         own: Some(seed::own_identity().context("cannot read /proc/self")?),
         boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
+        are_containers_named: true,
         ..PipelineConfig::default()
     });
     // What happens during the scan is in the rings.

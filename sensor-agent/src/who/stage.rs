@@ -90,6 +90,16 @@ impl<T: Doing> Stage<T> {
         Some(self.desk.give_up(item))
     }
 
+    /// The image of a container: `None` as long as that was asked and not answered; `Some(None)` when it cannot be told.
+    pub fn image(&mut self, container: &ContainerRef, now: BootNs) -> Option<Option<String>> {
+        self.desk.collect(now);
+        match self.desk.container(container, now) {
+            Sought::Found(found) => Some(found.image.clone()),
+            Sought::Missing(_) | Sought::Unasked => Some(None),
+            Sought::Asked => None,
+        }
+    }
+
     /// Waits for an answer: for a driver that ends, and has nothing else to do.
     pub fn wait(&mut self, timeout: Duration) {
         self.desk.early = self.desk.lookups.as_ref().and_then(|lookups| lookups.answer_within(timeout));
@@ -142,6 +152,18 @@ struct Desk {
     /// An answer that was waited for.
     early: Option<Answer>,
     counters: Counters,
+}
+
+/// What came of a question after a container.
+enum Sought {
+    /// It, whole or in part.
+    Found(Arc<Container>),
+    /// No runtime knows it, for now.
+    Missing(Missing),
+    /// The answer is on its way.
+    Asked,
+    /// There is nobody to ask, or no room for the question.
+    Unasked,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -245,25 +267,38 @@ impl Desk {
         if facts.who.container.is_some() {
             return true;
         }
+        let sought = self.container(wanted, now);
+        let who = &mut facts.who;
+        match sought {
+            Sought::Found(found) => {
+                who.container_missing = found.missing.map(Missing::name);
+                who.container = Some(found);
+            }
+            Sought::Missing(missing) => who.container_missing = Some(missing.name()),
+            Sought::Asked => return false,
+            Sought::Unasked => {}
+        }
+        true
+    }
+
+    /// What is known of a container; asks when that is nothing, or when more may be known by now.
+    fn container(&mut self, wanted: &ContainerRef, now: BootNs) -> Sought {
         if let Some(found) = self.containers.find(wanted, now) {
-            facts.who.container = Some(Arc::clone(found));
-            facts.who.container_missing = None;
-            return true;
+            return Sought::Found(Arc::clone(found));
         }
         let may_have_started = |found: &Container, since: BootNs| {
             found.missing.is_none() && now > since.after(FIRST_PROCESS_AGE_NS)
         };
-        let partial = self.containers_partial.find(wanted, now);
-        let partial = partial
-            .filter(|(found, since)| !found.as_ref().is_ok_and(|found| may_have_started(found, *since)));
-        if let Some((partial, _)) = partial {
-            facts.who.container = partial.as_ref().ok().cloned();
-            let missing = partial.as_ref().map_or_else(|missing| Some(*missing), |found| found.missing);
-            facts.who.container_missing = missing.map(Missing::name);
-            return true;
+        match self.containers_partial.find(wanted, now) {
+            Some((Ok(found), since)) if !may_have_started(found, *since) => {
+                return Sought::Found(Arc::clone(found));
+            }
+            Some((Err(missing), _)) => return Sought::Missing(*missing),
+            _ => {}
         }
-        let wanted = wanted.clone();
-        !self.ask(Question::Container(wanted.clone()), |lookups| lookups.ask(Request::Container(wanted)))
+        let question = Question::Container(wanted.clone());
+        let is_asked = self.ask(question, |lookups| lookups.ask(Request::Container(wanted.clone())));
+        if is_asked { Sought::Asked } else { Sought::Unasked }
     }
 
     /// The name that the program has on the host, if it has: something else may be mounted where the process sees it.

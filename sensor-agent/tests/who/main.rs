@@ -46,10 +46,7 @@ fn a_container_shows_its_image_its_name_and_both_names_of_its_files() {
             return;
         }
     };
-    let archive = containerd.folder().join("image.tar");
-    std::fs::write(&archive, image::docker_archive(IMAGE, &[("bin/busybox", &busybox)]))
-        .expect("room in the folder");
-    containerd.ctr(&["image", "import", "--snapshotter", "native", archive.to_str().expect("UTF-8")]);
+    import(&containerd, &busybox);
     let id = format!("web-{}", std::process::id());
     let state = containerd.state();
     let rootfs = state.join("io.containerd.runtime.v2.task/default").join(&id).join("rootfs");
@@ -74,7 +71,7 @@ fn a_container_shows_its_image_its_name_and_both_names_of_its_files() {
     assert_eq!(container["name"], *id, "{exec}");
     assert_eq!(container["image"]["name"], IMAGE, "{exec}");
     assert_eq!(container["runtime"], "containerd", "{exec}");
-    assert_eq!(exec["unmapped"]["workload"], format!("container:default/{id}"), "{exec}");
+    assert_eq!(exec["unmapped"]["workload"], "container:sensor.test/busybox", "{exec}");
     assert_eq!(exec["unmapped"]["origin"]["kind"], "container", "{exec}");
     let shim = exec["unmapped"]["origin"]["exe"].as_str().expect("the shim has a name");
     assert!(shim.ends_with("/containerd-shim-runc-v2"), "{exec}");
@@ -87,6 +84,66 @@ fn a_container_shows_its_image_its_name_and_both_names_of_its_files() {
     let process = &made["actor"]["process"];
     assert_eq!(process["container"]["uid"], *id, "{made}");
     assert_eq!(process["parent_process"]["container"]["uid"], *id, "the shell is in it too: {made}");
+}
+
+#[test]
+fn containers_of_one_image_are_one_workload_live_and_replayed() {
+    let are_installed = ["containerd", "ctr", "runc", "busybox"].iter().all(|program| is_installed(program));
+    if !are_installed || !is_permitted() {
+        return;
+    }
+    let containerd = match Containerd::start() {
+        Ok(containerd) => containerd,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+    import(&containerd, &static_busybox());
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (baseline, recording) = (path("baseline.yaml"), path("recording"));
+    std::fs::write(&baseline, "fleet: test\nworkloads:\n  container:sensor.test/busybox: {}\n")
+        .expect("room");
+    let state = containerd.state();
+    let state = state.to_str().expect("UTF-8");
+    let judge =
+        Running::start(["judge", "--json", "--baseline", &baseline, "--containerd", state], "judging");
+    let record = Running::start(["record", "--output", &recording, "--containerd", state], "recording");
+    for number in 0..3 {
+        // Each is over at once: it is known when it has long ended.
+        let (id, made) = (format!("job-{}-{number}", std::process::id()), format!("/made-{number}.x"));
+        let run =
+            ["run", "--rm", "--null-io", "--snapshotter", "native", IMAGE, &id, "/bin/busybox", "touch"];
+        containerd.ctr(&run.iter().copied().chain([made.as_str()]).collect::<Vec<_>>());
+    }
+    let (status, ..) = record.stop();
+    assert!(status.success());
+    let (_, live, told) = judge.stop();
+    let replayed = Command::new(env!("CARGO_BIN_EXE_sensor-agent"))
+        .args(["replay", "--json", "--baseline", &baseline, &recording])
+        .output()
+        .expect("the agent starts");
+    for (how, found) in [("live", live), ("replayed", replayed.stdout)] {
+        let text = String::from_utf8(found).expect("output is UTF-8");
+        let findings: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+        for number in 0..3 {
+            let object = format!("/made-{number}.x");
+            let made = findings.iter().find(|finding| finding["object"] == *object);
+            let made = made.unwrap_or_else(|| panic!("{how}: nothing about {object} in {text}{told}"));
+            assert_eq!(made["workload"], "container:sensor.test/busybox", "{how}: {made}");
+        }
+    }
+    assert!(!told.contains("container:default/"), "a container was judged under its id: {told}");
+}
+
+/// Makes [`IMAGE`] known to a containerd.
+fn import(containerd: &Containerd, busybox: &[u8]) {
+    let archive = containerd.folder().join("image.tar");
+    std::fs::write(&archive, image::docker_archive(IMAGE, &[("bin/busybox", busybox)]))
+        .expect("room in the folder");
+    containerd.ctr(&["image", "import", "--snapshotter", "native", archive.to_str().expect("UTF-8")]);
 }
 
 #[test]

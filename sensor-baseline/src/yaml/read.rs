@@ -213,7 +213,7 @@ fn check_workload(name: &str, place: Place) -> Result<(), ParseError> {
     if Workload(name.to_owned()).is_nameable() {
         return Ok(());
     }
-    let expected = "a workload: unit:NAME, session:NAME, container:ID, cgroup:/PATH, command:NAME or host";
+    let expected = "a workload: unit:NAME, session:NAME, container:IMAGE, cgroup:/PATH, command:NAME or host";
     Err(place.error(expected, format!("{name:?}")))
 }
 

@@ -66,7 +66,7 @@ fn mistakes_at_the_top_are_named_with_their_place() {
 #[test]
 fn mistakes_in_names_are_named_with_their_place() {
     let workload =
-        "expected a workload: unit:NAME, session:NAME, container:ID, cgroup:/PATH, command:NAME or host";
+        "expected a workload: unit:NAME, session:NAME, container:IMAGE, cgroup:/PATH, command:NAME or host";
     for (text, expected) in [
         ("  unti:a: {}", format!("3:3 {workload}, found \"unti:a\"")),
         ("  'unit:': {}", format!("3:3 {workload}, found \"unit:\"")),
