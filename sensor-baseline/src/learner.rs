@@ -1,11 +1,11 @@
 //! Remembers what was seen, within bounds. Not what is done with it (see `merge`), and it keeps no file. May call:
-//! `baseline`, `ephemeral`, `floor`, `template`.
+//! `baseline`, `classes`, `floor`, `template`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::baseline::{Baseline, Entry};
-use crate::ephemeral::EphemeralClasses;
+use crate::classes::Classes;
 use crate::floor::{FloorRule, floor};
 use crate::model::{Behaviour, Observation, Seen, UnixNs, Workload};
 use crate::template::template;
@@ -213,12 +213,12 @@ impl Learner {
         self.counters
     }
 
-    /// A baseline that allows what is known; ports that vary become the ephemeral class.
+    /// A baseline that allows what is known; ports and names that vary become classes.
     #[must_use]
     pub fn to_baseline(&self, fleet: &str) -> Baseline {
         let entries: Vec<Entry> =
             self.behaviours().map(|(behaviour, _)| Entry::allowing(behaviour)).collect();
-        let classes = EphemeralClasses::of(&entries);
+        let classes = Classes::of(&entries);
         let mut baseline = Baseline::empty(fleet);
         for entry in entries {
             baseline.insert(classes.settle(entry));

@@ -2,6 +2,7 @@
 //! May call: nothing of the other crates.
 
 mod baseline;
+mod classes;
 mod diff;
 mod entries;
 mod ephemeral;
@@ -17,6 +18,7 @@ mod model;
 mod object;
 mod pattern;
 mod severity;
+mod siblings;
 mod template;
 pub mod text;
 mod union;
@@ -37,5 +39,5 @@ pub use model::{Action, Behaviour, HostId, Observation, Seen, Subject, Traits, U
 pub use object::{Endpoint, Object, ObjectError, PATH_TEXT_BYTES_MAX, PathText, Protocol};
 pub use pattern::{EPHEMERAL_PORT_MIN, Network, Pattern, Ports};
 pub use severity::{Severity, severity};
-pub use union::{settle_ports, union};
+pub use union::{settle, union};
 pub use yaml::{ENTRIES_MAX, ParseError, TEXT_BYTES_MAX};

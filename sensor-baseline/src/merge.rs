@@ -1,5 +1,5 @@
 //! What the hosts of a fleet learned, put together with host counts. Not arming it: a candidate is for a person to
-//! review. May call: `baseline`, `ephemeral`, `model`, `yaml`.
+//! review. May call: `baseline`, `classes`, `model`, `yaml`.
 //!
 //! A merge depends on nothing but which host saw what: order and grouping of the input do not matter, and a host
 //! that is named twice counts once.
@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::baseline::{Baseline, Disposition, Entry};
-use crate::ephemeral::EphemeralClasses;
+use crate::classes::Classes;
 use crate::model::{Action, Behaviour, HostId, Seen, Subject, Workload};
 use crate::pattern::Pattern;
 use crate::yaml::{Notes, write};
@@ -70,9 +70,9 @@ pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candida
     }
 }
 
-/// The sightings with varying ports put together; what one host saw of a class is added up.
+/// The sightings with varying ports and names put together; what one host saw of a class is added up.
 fn settled(sightings: BTreeMap<Entry, Sightings>) -> BTreeMap<Entry, Sightings> {
-    let classes = EphemeralClasses::of(sightings.keys());
+    let classes = Classes::of(sightings.keys());
     let mut settled: BTreeMap<Entry, Sightings> = BTreeMap::new();
     for (entry, hosts) in sightings {
         let known = settled.entry(classes.settle(entry)).or_default();

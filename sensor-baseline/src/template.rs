@@ -177,20 +177,21 @@ fn looks_random(before: &str, prefix: &str, random: &str, hint: Hint) -> bool {
     let is_set_apart = prefix.starts_with("tmp")
         || prefix.ends_with('_')
         || (prefix.is_empty() && before.ends_with(['.', '-']));
-    let ends_as_number =
-        random.trim_end_matches(|last: char| last.is_ascii_digit()).len() + digits == random.len();
     match hint {
         Hint::None | Hint::Temporary => false,
         Hint::TemporaryFolder => mixes_cases(random),
-        Hint::Exclusive => {
-            (is_set_apart && (digits > 0 || mixes_cases(random))) || (digits > 0 && !ends_as_number)
-        }
+        Hint::Exclusive => (is_set_apart && (digits > 0 || mixes_cases(random))) || has_number_inside(random),
         Hint::ExclusiveTemporary => digits > 0 || mixes_cases(random),
     }
 }
 
+/// Whether there are digits elsewhere than at the end, where a person would number something.
+pub(crate) fn has_number_inside(word: &str) -> bool {
+    word.trim_end_matches(|last: char| last.is_ascii_digit()).contains(|letter: char| letter.is_ascii_digit())
+}
+
 /// Whether upper and lower case are mixed, other than by a capital.
-fn mixes_cases(word: &str) -> bool {
+pub(crate) fn mixes_cases(word: &str) -> bool {
     word.bytes().skip(1).any(|byte| byte.is_ascii_uppercase())
         && word.bytes().any(|byte| byte.is_ascii_lowercase())
 }

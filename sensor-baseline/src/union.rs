@@ -1,10 +1,10 @@
 //! Baselines put together by hand, entry by entry. Not what hosts learned with counts (see `merge`). May call:
-//! `baseline`, `ephemeral`.
+//! `baseline`, `classes`.
 
 use std::collections::BTreeMap;
 
 use crate::baseline::{Baseline, Disposition, Entry};
-use crate::ephemeral::EphemeralClasses;
+use crate::classes::Classes;
 use crate::model::{Action, Subject, Workload};
 use crate::pattern::Pattern;
 
@@ -34,19 +34,19 @@ pub fn union<'a>(fleet: &str, baselines: impl IntoIterator<Item = &'a Baseline>)
     union
 }
 
-/// The baseline with ports that vary in what it allows as the ephemeral class, as learning would have put it.
+/// The baseline with the ports and names that vary in what it allows as classes, as learning would have put them.
 #[must_use]
-pub fn settle_ports(baseline: &Baseline) -> Baseline {
+pub fn settle(baseline: &Baseline) -> Baseline {
     let is_allowed = |entry: &Entry| entry.disposition == Disposition::Allow;
     let allowed: Vec<Entry> = baseline.entries().filter(is_allowed).collect();
-    let classes = EphemeralClasses::of(&allowed);
+    let classes = Classes::of(&allowed);
     let mut settled = Baseline { workloads: BTreeMap::new(), ..baseline.clone() };
     for workload in baseline.workloads() {
         settled.arm(workload.clone());
     }
     for entry in baseline.entries() {
         let class = if is_allowed(&entry) { classes.settle(entry.clone()) } else { entry.clone() };
-        // Where a person denied or retired the class, the ports stay as they are: an entry stands in a baseline once.
+        // Where a person denied or retired the class, entries stay as they are: an entry stands in a baseline once.
         let is_taken = class != entry
             && matches!(baseline.listed(&class), Some(Disposition::Deny | Disposition::Retired));
         settled.insert(if is_taken { entry } else { class });
@@ -67,7 +67,7 @@ const fn strictness(disposition: Disposition) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{settle_ports, union};
+    use super::{settle, union};
     use crate::baseline::Baseline;
     use crate::testing::{any_baseline, baseline};
     use proptest::prelude::{prop_assert_eq, proptest};
@@ -87,14 +87,14 @@ mod tests {
     fn ports_that_hosts_chose_become_their_class() {
         let hosts =
             ["listen: [tcp 40001]", "listen: [tcp 40002]", "listen: [tcp 40003, tcp 80]"].map(baseline);
-        let settled = settle_ports(&union("web", &hosts));
+        let settled = settle(&union("web", &hosts));
         assert_eq!(settled, baseline("listen: [tcp 80, tcp ephemeral]"));
         let retired =
             baseline("{listen: [tcp 40001, tcp 40002, tcp 40003], retired: {listen: [tcp ephemeral]}}");
-        assert_eq!(settle_ports(&retired), retired);
-        assert_eq!(Baseline::parse(&settle_ports(&retired).to_yaml()).unwrap(), retired);
+        assert_eq!(settle(&retired), retired);
+        assert_eq!(Baseline::parse(&settle(&retired).to_yaml()).unwrap(), retired);
         let denied = baseline("deny: {listen: [tcp 40001, tcp 40002, tcp 40003]}");
-        assert_eq!(settle_ports(&denied), denied);
+        assert_eq!(settle(&denied), denied);
     }
 
     proptest! {
@@ -106,8 +106,8 @@ mod tests {
             prop_assert_eq!(of(&[&a, &b]), of(&[&b, &a]));
             prop_assert_eq!(of(&[&of(&[&a, &b]), &c]), of(&[&a, &of(&[&b, &c])]));
             prop_assert_eq!(of(&[&of(&[&a]), &a]), of(&[&a]));
-            let settled = settle_ports(&of(&[&a, &b]));
-            prop_assert_eq!(settle_ports(&settled), settled.clone());
+            let settled = settle(&of(&[&a, &b]));
+            prop_assert_eq!(settle(&settled), settled.clone());
             prop_assert_eq!(Baseline::parse(&settled.to_yaml()).unwrap(), settled);
         }
     }

@@ -9,8 +9,8 @@ use super::{EXIT_FINDINGS, read_baseline};
 use anyhow::Context as _;
 use clap::Subcommand;
 use sensor_baseline::{
-    Action, Baseline, Behaviour, Object, Observation, Subject, Traits, UnixNs, Workload, diff, lint,
-    settle_ports, union,
+    Action, Baseline, Behaviour, Object, Observation, Subject, Traits, UnixNs, Workload, diff, lint, settle,
+    union,
 };
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -114,7 +114,7 @@ fn run_merge(arguments: &MergeArguments) -> anyhow::Result<ExitCode> {
         Some(fleet) => fleet.clone(),
         None => same_fleet(&baselines, &arguments.files)?,
     };
-    let merged = settle_ports(&union(&fleet, &baselines));
+    let merged = settle(&union(&fleet, &baselines));
     check_text(&merged)?;
     write(arguments.output.as_deref(), &merged)?;
     Ok(ExitCode::SUCCESS)
