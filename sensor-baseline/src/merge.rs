@@ -98,6 +98,11 @@ impl Candidate {
         self
     }
 
+    /// The baseline in force.
+    pub(crate) fn current(&self) -> Option<&Baseline> {
+        self.current.as_ref()
+    }
+
     /// The baseline proposed.
     #[must_use]
     pub fn baseline(&self) -> Baseline {

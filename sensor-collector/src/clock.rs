@@ -29,6 +29,12 @@ impl UnixNs {
         Self(self.0.saturating_add(ns))
     }
 
+    /// This time less `seconds`, at least the epoch.
+    pub fn minus_seconds(self, seconds: u64) -> Self {
+        let ns = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(NS_PER_SECOND);
+        Self::from_column(self.0.saturating_sub(ns))
+    }
+
     /// Milliseconds from `earlier` to this time; negative when the clocks of two hosts disagree.
     pub fn ms_since(self, earlier: Self) -> f64 {
         (self.0.saturating_sub(earlier.0)) as f64 / NS_PER_MS

@@ -167,6 +167,12 @@ pub(crate) enum BaselineCommand {
         /// Id of the finding.
         finding: String,
     },
+    /// How far each workload has been learned, action by action, and what is lacking.
+    Maturity {
+        /// The fleet.
+        #[arg(long)]
+        fleet: String,
+    },
     /// How far the baseline in force has come on each agent.
     Status {
         /// The fleet.

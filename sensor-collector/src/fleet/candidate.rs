@@ -2,7 +2,7 @@
 //! changes nothing. It may call the store and sensor-baseline.
 
 use rusqlite::Connection;
-use sensor_baseline::{Behaviour, HostId, Object, Seen, Subject, UnixNs, Workload};
+use sensor_baseline::{Behaviour, Candidate, HostId, Object, Seen, Subject, UnixNs, Workload};
 
 use crate::fleet::{FleetError, parse_stored, require_fleet};
 use crate::grpc::wire;
@@ -12,6 +12,11 @@ use crate::store::learned::{self, LearnedRow};
 /// The candidate as YAML, with the number of hosts behind each entry.
 pub fn candidate(connection: &Connection, fleet: &str) -> Result<String, FleetError> {
     require_fleet(connection, fleet)?;
+    Ok(merged(connection, fleet)?.to_yaml())
+}
+
+/// What the fleet's hosts learned, over the baseline in force.
+pub(super) fn merged(connection: &Connection, fleet: &str) -> Result<Candidate, FleetError> {
     let hosts: Vec<_> = learned::of_fleet(connection, fleet)?
         .into_iter()
         .map(|(agent, rows)| (HostId(agent.text()), rows.iter().filter_map(behaviour).collect()))
@@ -19,8 +24,8 @@ pub fn candidate(connection: &Connection, fleet: &str) -> Result<String, FleetEr
     let merged = sensor_baseline::merge(fleet, &hosts);
     let current = baselines::current(connection, fleet)?.map(|row| parse_stored(&row)).transpose()?;
     Ok(match current {
-        Some(current) => merged.over(&current).to_yaml(),
-        None => merged.to_yaml(),
+        Some(current) => merged.over(&current),
+        None => merged,
     })
 }
 

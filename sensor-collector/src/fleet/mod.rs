@@ -4,6 +4,7 @@
 
 pub mod approve;
 pub mod candidate;
+pub mod maturity;
 pub mod offers;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ pub mod finding_id;
 mod findings;
 mod fleets;
 mod json;
+mod maturity;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub fn router(collector: Arc<Collector>) -> Router {
         .route("/v1/fleets", get(fleets::list))
         .route("/v1/fleets/{fleet}/tokens", post(fleets::create_token))
         .route("/v1/fleets/{fleet}/candidate", get(fleets::candidate))
+        .route("/v1/fleets/{fleet}/maturity", get(maturity::maturity))
         .route("/v1/fleets/{fleet}/baseline", get(fleets::baseline).put(fleets::push))
         .route("/v1/fleets/{fleet}/baseline/approve", post(fleets::approve))
         .route("/v1/fleets/{fleet}/rollout", get(fleets::rollout))

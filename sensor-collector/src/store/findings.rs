@@ -2,6 +2,7 @@
 //! (`intake` did). It may call rusqlite.
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use sensor_proto::v1;
 
 use crate::clock::UnixNs;
 use crate::identity::AgentId;
@@ -148,6 +149,20 @@ pub fn find(
         .optional()?;
     Ok(found)
 }
+
+/// The newest findings of a fleet since a time that are novel behaviour, at most [`NOVEL_MAX`].
+pub fn novel_since(connection: &Connection, fleet: &str, since: UnixNs) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT body FROM findings WHERE fleet = ?1 AND stored_ns >= ?2 AND reason = ?3
+         ORDER BY id DESC LIMIT ?4",
+    )?;
+    let novel = v1::Reason::Novel as i32;
+    let rows = statement.query_map(params![fleet, since.column(), novel, NOVEL_MAX], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Novel findings looked at together at most: more are drift in any case.
+const NOVEL_MAX: u32 = 5_000;
 
 /// How many findings are stored.
 pub fn count(connection: &Connection) -> Result<u64, StoreError> {

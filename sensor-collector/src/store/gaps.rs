@@ -81,6 +81,22 @@ pub fn list(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// How much of each kind a fleet's agents lost since a time.
+pub fn count_by_kind(
+    connection: &Connection,
+    fleet: &str,
+    since: UnixNs,
+) -> Result<Vec<(String, u64)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT kind, sum(count) FROM gaps JOIN agents ON agents.id = gaps.agent
+         WHERE agents.fleet = ?1 AND to_ns >= ?2 AND source = 'agent' GROUP BY kind",
+    )?;
+    let rows = statement.query_map(params![fleet, since.column()], |row| {
+        Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// Stores a gap that the agent declares.
 pub(super) fn insert_declared(
     connection: &Connection,

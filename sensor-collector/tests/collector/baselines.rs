@@ -122,6 +122,64 @@ async fn learned_behaviours_of_two_hosts_make_a_candidate_with_host_counts() {
 }
 
 #[tokio::test]
+async fn maturity_says_what_is_lacking_and_what_drifts() {
+    const MATURITY: &str = "/v1/fleets/web/maturity";
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (mut control, _) = ControlStream::open(world.connect(&agent).await, &[]).await;
+    control.send(learned(1, &[nginx(v1::Action::Exec, "/usr/bin/x")])).await;
+    expect_learned_ack(&mut control, 1).await;
+    let (status, body) = world.get(MATURITY).await;
+    let shown = &body["dimensions"][0];
+    assert_eq!(
+        (status, &shown["action"], &shown["state"]),
+        (200, &"exec".into(), &"learning".into()),
+        "{body}"
+    );
+    assert_eq!(shown["lacks"], serde_json::json!(["observed over 0.0 hours only"]), "{body}");
+    assert_eq!((&shown["entries"], &shown["observations"]), (&1.into(), &2.into()), "{body}");
+
+    // Losses of the kind count against it; those of another kind do not.
+    let (mut findings, _) = FindingsStream::hello(world.connect(&agent).await, 1, 2).await;
+    let gap = |seq: u64, kind: &str| v1::Item {
+        first_seq: seq,
+        seq,
+        content: Some(v1::item::Content::Gap(v1::Gap {
+            from_unix_ns: 1,
+            to_unix_ns: 2,
+            kind: kind.to_owned(),
+            count: 7,
+            reason: "ring_full".to_owned(),
+        })),
+        ..v1::Item::default()
+    };
+    findings.send_items(vec![gap(1, "exec"), gap(2, "file_open")]).await;
+    assert_eq!(findings.ack().await, 2);
+    let (_, body) = world.get(MATURITY).await;
+    let lacks = &body["dimensions"][0]["lacks"];
+    assert_eq!(*lacks, serde_json::json!(["observed over 0.0 hours only", "7 records lost"]), "{body}");
+
+    // Armed, and ten novel behaviours on one day: one of them twice.
+    world.put(PATH, BASELINE).await;
+    let novel =
+        |seq: u64| finding(seq, nginx(v1::Action::Exec, &format!("/new/{}", seq.min(12))), v1::Reason::Novel);
+    findings.send_items((3..=11).map(novel).collect()).await;
+    assert_eq!(findings.ack().await, 11);
+    let state = async || {
+        let (_, body) = world.get(MATURITY).await;
+        let all = body["dimensions"].as_array().expect("a list").clone();
+        let of =
+            |action: &str| all.iter().find(|one| one["action"] == action).expect("armed")["state"].clone();
+        (of("exec"), of("write"))
+    };
+    assert_eq!(state().await, ("armed".into(), "armed".into()));
+    findings.send_items(vec![novel(12), novel(13)]).await;
+    assert_eq!(findings.ack().await, 13);
+    assert_eq!(state().await, ("drifting".into(), "armed".into()));
+    assert_eq!(world.get("/v1/fleets/nope/maturity").await.0, 404);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_refused_and_counted_but_acknowledged() {
     let world = World::start().await;
     let agent = world.enroll().await;

@@ -1,4 +1,4 @@
-//! `baseline pull|push|diff|approve|status`. May call: `client`, `file`, `line_diff`, `table`.
+//! `baseline pull|push|diff|approve|maturity|status`. May call: `client`, `file`, `line_diff`, `table`.
 
 use std::path::{Path as FilePath, PathBuf};
 
@@ -28,6 +28,7 @@ pub(super) fn run(client: &Client, command: &BaselineCommand, json: bool) -> Res
         }
         BaselineCommand::Diff { fleet, file } => diff(client, fleet, file.as_deref(), json),
         BaselineCommand::Approve { finding } => approve(client, finding, json),
+        BaselineCommand::Maturity { fleet } => maturity(client, fleet, json),
         BaselineCommand::Status { fleet } => status(client, fleet, json),
     }
 }
@@ -109,6 +110,22 @@ fn approve(client: &Client, finding: &str, json: bool) -> Result<String> {
     let path = Path::new(&["v1", "fleets", fleet, "baseline", "approve"]);
     let answer = client.post(&path, &json!({ "finding": id }))?;
     Ok(if json { as_json(&answer) } else { stored(&answer) })
+}
+
+fn maturity(client: &Client, fleet: &str, json: bool) -> Result<String> {
+    let answer = client.get(&Path::new(&["v1", "fleets", fleet, "maturity"]))?;
+    if json {
+        return Ok(as_json(&answer));
+    }
+    let row = |dimension: &Value| {
+        let lacks = items(dimension, "lacks").iter().map(cell).collect::<Vec<_>>().join("; ");
+        let words = ["workload", "action", "state", "entries", "observations"];
+        let mut row: Vec<String> = words.iter().map(|word| cell(&dimension[*word])).collect();
+        row.extend([time(&dimension["newest_at"]), lacks]);
+        row
+    };
+    let rows: Vec<_> = items(&answer, "dimensions").iter().map(row).collect();
+    Ok(table(&["WORKLOAD", "ACTION", "STATE", "ENTRIES", "SEEN", "NEWEST", "LACKS"], &rows))
 }
 
 fn status(client: &Client, fleet: &str, json: bool) -> Result<String> {
