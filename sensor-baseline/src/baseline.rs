@@ -1,7 +1,7 @@
 //! A baseline as a value: what a fleet's workloads may do, entry by entry. Not its text form (see `yaml`) and not
 //! the verdicts (see `judge`). May call: `entries`, `model`, `pattern`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use thiserror::Error;
@@ -128,13 +128,15 @@ pub struct Baseline {
     /// The collector's number for it, where it has one.
     pub version: Option<u64>,
     pub(crate) workloads: BTreeMap<Workload, BTreeMap<Subject, Rules>>,
+    /// What armed workloads do that is still learned, not judged. No set is empty, and each workload is armed.
+    pub(crate) learning: BTreeMap<Workload, BTreeSet<Action>>,
 }
 
 impl Baseline {
     /// A baseline that lists nothing: every workload is learning.
     #[must_use]
     pub fn empty(fleet: &str) -> Self {
-        Self { fleet: fleet.to_owned(), version: None, workloads: BTreeMap::new() }
+        Self { fleet: fleet.to_owned(), ..Self::default() }
     }
 
     /// A baseline that allows exactly these behaviours, and arms their workloads.
@@ -147,10 +149,30 @@ impl Baseline {
         baseline
     }
 
-    /// Whether the workload is listed, so that what it does is judged and no longer learned.
+    /// Whether the workload is listed, so that what it does is judged and no longer learned, but for
+    /// [`Self::is_learning`].
     #[must_use]
     pub fn is_armed(&self, workload: &Workload) -> bool {
         self.workloads.contains_key(workload)
+    }
+
+    /// Whether this action of an armed workload is learned still, and what is not listed is not novel.
+    #[must_use]
+    pub fn is_learning(&self, workload: &Workload, action: Action) -> bool {
+        self.learning.get(workload).is_some_and(|actions| actions.contains(&action))
+    }
+
+    /// What armed workloads do that is learned still.
+    pub fn learning(&self) -> impl Iterator<Item = (&Workload, Action)> {
+        self.learning
+            .iter()
+            .flat_map(|(workload, actions)| actions.iter().map(move |action| (workload, *action)))
+    }
+
+    /// Arms a workload, but leaves one of its actions to be learned.
+    pub fn leave_learning(&mut self, workload: Workload, action: Action) {
+        self.arm(workload.clone());
+        self.learning.entry(workload).or_default().insert(action);
     }
 
     /// The workloads that are armed, in the order of the text form.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::baseline::{Baseline, Entry};
-use crate::model::Workload;
+use crate::model::{Action, Workload};
 
 /// What a change of baselines adds and removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub struct Diff {
     pub armed: Vec<Workload>,
     /// Workloads that go back to learning.
     pub disarmed: Vec<Workload>,
+    /// What the new baseline leaves to be learned, and the old one judged or did not list.
+    pub learned: Vec<(Workload, Action)>,
+    /// What the new baseline judges, or does not list, and the old one left to be learned.
+    pub settled: Vec<(Workload, Action)>,
     /// Entries only in the new baseline.
     pub added: Vec<Entry>,
     /// Entries only in the old baseline.
@@ -23,7 +27,9 @@ impl Diff {
     /// Whether the two say the same.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.armed.is_empty() && self.disarmed.is_empty() && self.added.is_empty() && self.removed.is_empty()
+        let has_same_workloads = self.armed.is_empty() && self.disarmed.is_empty();
+        let has_same_learning = self.learned.is_empty() && self.settled.is_empty();
+        has_same_workloads && has_same_learning && self.added.is_empty() && self.removed.is_empty()
     }
 }
 
@@ -35,7 +41,13 @@ pub fn diff(old: &Baseline, new: &Baseline) -> Diff {
     let only = |one: &Baseline, other: &Baseline| {
         one.workloads().filter(|workload| !other.is_armed(workload)).cloned().collect()
     };
+    let learning = |one: &Baseline, other: &Baseline| {
+        let only_one = |(workload, action): &(&Workload, Action)| !other.is_learning(workload, *action);
+        one.learning().filter(only_one).map(|(workload, action)| (workload.clone(), action)).collect()
+    };
     Diff {
+        learned: learning(new, old),
+        settled: learning(old, new),
         armed: only(new, old),
         disarmed: only(old, new),
         added: new_entries.difference(&old_entries).cloned().collect(),
@@ -44,13 +56,20 @@ pub fn diff(old: &Baseline, new: &Baseline) -> Diff {
 }
 
 impl fmt::Display for Diff {
-    /// One line each: `+ workload X`, `- workload X`, `- ENTRY`, `+ ENTRY`; entries in the order of the text form.
+    /// One line each: `+ workload X`, `- workload X`, `- learning X ACTION`, `+ learning X ACTION`, `- ENTRY`,
+    /// `+ ENTRY`; entries in the order of the text form.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for workload in &self.disarmed {
             writeln!(formatter, "- workload {workload}")?;
         }
         for workload in &self.armed {
             writeln!(formatter, "+ workload {workload}")?;
+        }
+        for (workload, action) in &self.settled {
+            writeln!(formatter, "- learning {workload} {action}")?;
+        }
+        for (workload, action) in &self.learned {
+            writeln!(formatter, "+ learning {workload} {action}")?;
         }
         let removed = self.removed.iter().map(|entry| (entry, '-'));
         let mut lines: Vec<(&Entry, char)> =

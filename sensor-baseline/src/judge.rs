@@ -13,7 +13,7 @@ use crate::model::Observation;
 pub enum Verdict {
     /// Normal.
     Allowed,
-    /// The workload is not listed, so nothing is abnormal yet.
+    /// The workload is not listed, or this action of it is left to be learned, so nothing is abnormal yet.
     Learning,
     /// The workload is listed, the behaviour is not.
     Novel,
@@ -48,7 +48,11 @@ impl Baseline {
         }
         match rule {
             Some(rule) => Verdict::Floor(rule),
-            None if self.is_armed(&behaviour.workload) => Verdict::Novel,
+            None if self.is_armed(&behaviour.workload)
+                && !self.is_learning(&behaviour.workload, behaviour.action) =>
+            {
+                Verdict::Novel
+            }
             None => Verdict::Learning,
         }
     }

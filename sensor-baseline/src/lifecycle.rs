@@ -162,6 +162,9 @@ impl Candidate {
         }
         let armed = self.current().into_iter().flat_map(Baseline::workloads);
         for (workload, action) in armed.flat_map(|workload| Action::ALL.map(|action| (workload, action))) {
+            if self.current().is_some_and(|current| current.is_learning(workload, action)) {
+                continue;
+            }
             let novel = circumstances.novel.get(&(workload.clone(), action)).copied().unwrap_or(0);
             let dimension =
                 learned.entry((workload, action)).or_insert_with(|| Dimension::empty(workload, action));
@@ -223,9 +226,11 @@ const DAY_NS: u64 = 24 * HOUR_NS;
 #[cfg(test)]
 mod tests {
     use super::{Circumstances, Criteria, DAY_NS, Dimension, HOUR_NS, Lack, State};
+    use crate::baseline::Baseline;
+    use crate::judge::Verdict;
     use crate::merge::merge;
-    use crate::model::{Action, HostId, Seen, UnixNs, Workload};
-    use crate::testing::{baseline, behaviour};
+    use crate::model::{Action, HostId, Seen, Traits, UnixNs, Workload};
+    use crate::testing::{baseline, behaviour, observation};
     use std::collections::BTreeMap;
 
     fn seen(count: u64, first: u64, last: u64) -> Seen {
@@ -281,6 +286,38 @@ mod tests {
         check(&crowd, 2 * DAY_NS, 0, &State::Unstable);
         // Losing records is no property of the workload.
         check(&[seen(9, 0, 20 * DAY_NS)], 20 * DAY_NS, 5, &State::Learning(vec![Lack::Loss(5)]));
+    }
+
+    #[test]
+    fn what_will_not_settle_is_left_to_be_learned() {
+        let restless = (0..30).map(|day| {
+            let name: String = day.to_string().bytes().map(|digit| char::from(digit + 49)).collect();
+            (behaviour("write", &format!("/{name}")), seen(1, day * DAY_NS, day * DAY_NS))
+        });
+        let settled = (behaviour("exec", "/bin/a"), seen(99, 0, 30 * DAY_NS));
+        let hosts = [(HostId("a".to_owned()), restless.chain([settled]).collect())];
+        let candidate = merge("web", &hosts);
+        let now = UnixNs(30 * DAY_NS);
+        let dimensions = candidate.dimensions(now, &Criteria::default(), &Circumstances::default());
+        let states: Vec<&State> = dimensions.iter().map(|dimension| &dimension.state).collect();
+        assert_eq!(states, [&State::Candidate, &State::Unstable]);
+        let proposed = candidate.without_unstable(&dimensions).baseline();
+        let judge = |action: &str, object: &str| {
+            proposed.judge(&observation(behaviour(action, object), Traits::default()))
+        };
+        assert_eq!(judge("exec", "/bin/b"), Verdict::Novel);
+        assert_eq!(judge("write", "/anything"), Verdict::Learning);
+        assert_eq!(Baseline::parse(&proposed.to_yaml()).unwrap(), proposed);
+
+        // Once it is in force, that action goes on as it was, and what hosts learn of it comes into the candidate.
+        let later = merge("web", &hosts).over(&proposed);
+        let dimensions = later.dimensions(now, &Criteria::default(), &Circumstances::default());
+        let of = |action: Action| {
+            let found = dimensions.iter().find(|dimension| dimension.action == action);
+            found.map(|dimension| dimension.state.name())
+        };
+        assert_eq!((of(Action::Exec), of(Action::Write)), (Some("armed"), Some("unstable")));
+        assert_eq!(later.baseline().entry_count(), 31);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::baseline::{Baseline, Disposition, Entry};
 use crate::classes::Classes;
+use crate::lifecycle::{Dimension, State};
 use crate::model::{Action, Behaviour, HostId, Seen, Subject, Workload};
 use crate::pattern::Pattern;
 use crate::yaml::{Notes, write};
@@ -33,6 +34,7 @@ pub struct Candidate {
     refused_count: usize,
     support: BTreeMap<Entry, Support>,
     current: Option<Baseline>,
+    unstable: BTreeSet<(Workload, Action)>,
 }
 
 /// Merges what hosts learned. A host that reports the same behaviour twice counts once, with its higher count, since
@@ -67,6 +69,7 @@ pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candida
         refused_count: refused.len(),
         support: support.collect(),
         current: None,
+        unstable: BTreeSet::new(),
     }
 }
 
@@ -98,6 +101,14 @@ impl Candidate {
         self
     }
 
+    /// The candidate without entries for what will not settle: that is left to be learned.
+    #[must_use]
+    pub fn without_unstable(mut self, dimensions: &[Dimension]) -> Self {
+        let unstable = dimensions.iter().filter(|dimension| dimension.state == State::Unstable);
+        self.unstable = unstable.map(|dimension| (dimension.workload.clone(), dimension.action)).collect();
+        self
+    }
+
     /// The baseline in force.
     pub(crate) fn current(&self) -> Option<&Baseline> {
         self.current.as_ref()
@@ -110,9 +121,18 @@ impl Candidate {
         baseline.fleet.clone_from(&self.fleet);
         baseline.version = self.version;
         for entry in self.support.keys() {
-            if self.current.as_ref().is_none_or(|current| !current.is_armed(&entry.workload)) {
+            let is_judged = |current: &Baseline| {
+                current.is_armed(&entry.workload) && !current.is_learning(&entry.workload, entry.action)
+            };
+            let is_unstable = self.unstable.contains(&(entry.workload.clone(), entry.action));
+            let is_open = !is_unstable && !self.current.as_ref().is_some_and(is_judged);
+            // What a person denied or retired stays so.
+            if is_open && baseline.listed(entry).is_none() {
                 baseline.insert(entry.clone());
             }
+        }
+        for (workload, action) in &self.unstable {
+            baseline.leave_learning(workload.clone(), *action);
         }
         baseline
     }
@@ -149,6 +169,9 @@ impl Notes for Candidate {
         match self.current.as_ref().and_then(|current| current.version) {
             Some(version) => lines.push(format!("Workloads of version {version} stand as they are there.")),
             None => lines.push("Pushing it arms every workload below.".to_owned()),
+        }
+        for (workload, action) in &self.unstable {
+            lines.push(format!("Will not settle, and stays to be learned: {workload} {action}."));
         }
         if self.refused_count > 0 {
             lines.push(format!("Left out: {} behaviours that have no text.", self.refused_count));

@@ -83,8 +83,11 @@ pub(crate) fn any_baseline() -> impl Strategy<Value = Baseline> {
         prop_oneof![Just(Disposition::Allow), Just(Disposition::Deny), Just(Disposition::Retired)];
     let entry = (name.clone(), name.clone(), disposition, any_object());
     let version = proptest::option::of(1..u64::MAX);
-    (name.clone(), version, proptest::collection::vec(entry, 0..12), proptest::option::of(name)).prop_map(
-        |(fleet, version, entries, armed)| {
+    let action = proptest::sample::select(Action::ALL.to_vec());
+    let learning = proptest::collection::vec(action, 0..3);
+    let entries = proptest::collection::vec(entry, 0..12);
+    (name.clone(), version, entries, proptest::option::of(name), learning).prop_map(
+        |(fleet, version, entries, armed, learning)| {
             let mut baseline = Baseline { fleet, version, ..Baseline::default() };
             for (workload, subject, disposition, (action, object)) in entries {
                 let pattern = Pattern::of(action, &object);
@@ -96,6 +99,10 @@ pub(crate) fn any_baseline() -> impl Strategy<Value = Baseline> {
                 if !listed {
                     baseline.insert(entry);
                 }
+            }
+            let workloads: Vec<Workload> = baseline.workloads().take(2).cloned().collect();
+            for (workload, action) in workloads.into_iter().zip(learning) {
+                baseline.leave_learning(workload, action);
             }
             if let Some(armed) = armed {
                 baseline.arm(Workload(format!("cgroup:/{armed}")));

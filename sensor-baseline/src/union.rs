@@ -11,15 +11,20 @@ use crate::pattern::Pattern;
 /// A baseline of every entry and every armed workload of some baselines.
 ///
 /// What one of them denies stays denied, and what one retired stays retired, whatever another says of exactly the same
-/// entry. Their order, their grouping, and one that is there twice make no difference. Versions go: the result is none
+/// entry; what one judges is judged, though another still learns it. Their order, their grouping, and one that is there twice make no difference. Versions go: the result is none
 /// of them.
 #[must_use]
 pub fn union<'a>(fleet: &str, baselines: impl IntoIterator<Item = &'a Baseline>) -> Baseline {
     let mut union = Baseline::empty(fleet);
     let mut entries: BTreeMap<Listed, Disposition> = BTreeMap::new();
+    let (mut listed, mut learning) = (BTreeMap::new(), BTreeMap::new());
     for baseline in baselines {
         for workload in baseline.workloads() {
             union.arm(workload.clone());
+            *listed.entry(workload).or_insert(0) += 1;
+        }
+        for (workload, action) in baseline.learning() {
+            *learning.entry((workload, action)).or_insert(0) += 1;
         }
         for Entry { workload, subject, disposition, action, pattern } in baseline.entries() {
             let strictest = entries.entry((workload, subject, action, pattern)).or_insert(disposition);
@@ -30,6 +35,11 @@ pub fn union<'a>(fleet: &str, baselines: impl IntoIterator<Item = &'a Baseline>)
     }
     for ((workload, subject, action, pattern), disposition) in entries {
         union.insert(Entry { workload, subject, disposition, action, pattern });
+    }
+    for ((workload, action), count) in learning {
+        if listed.get(workload) == Some(&count) {
+            union.leave_learning(workload.clone(), action);
+        }
     }
     union
 }

@@ -11,6 +11,8 @@
 //!       exec|connect|listen|write|delete|rename: [ENTRY, ...]
 //!       deny|retired:
 //!         exec|connect|listen|write|delete|rename: [ENTRY, ...]
+//! learning:                        optional
+//!   WORKLOAD: [ACTION, ...]        of workloads that are listed
 //! ```
 
 mod error;

@@ -1,6 +1,6 @@
 //! The grammar of `baseline.yaml`. Not YAML itself (see `events`). May call: `baseline`, `pattern`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::ParseError;
 use super::events::{Node, Nodes, Place};
@@ -53,7 +53,8 @@ impl Keys {
 
 impl Reader<'_> {
     fn document(&mut self) -> Result<Baseline, ParseError> {
-        const EXPECTED: &str = "a map with the keys fleet, version and workloads";
+        const EXPECTED: &str = "a map with the keys fleet, version, workloads and learning";
+        const KEYS: &str = "one of the keys fleet, version, workloads and learning";
         let start = self.nodes.next()?;
         let place = start.place();
         match start {
@@ -63,24 +64,59 @@ impl Reader<'_> {
             }
             other => return Err(other.unexpected(EXPECTED)),
         }
-        let (mut fleet, mut version, mut workloads) = (None, None, None);
+        let (mut fleet, mut version, mut workloads, mut learning) = (None, None, None, Vec::new());
         let mut keys = Keys::default();
-        while let Some((key, place)) = self.key("one of the keys fleet, version and workloads")? {
+        while let Some((key, place)) = self.key(KEYS)? {
             keys.add("key", &key, place)?;
             match key.as_str() {
                 "fleet" => fleet = Some(self.text("the name of a fleet")?.0),
                 "version" => version = Some(self.version()?),
                 "workloads" => workloads = Some(self.workloads()?),
-                other => {
-                    return Err(
-                        place.error("one of the keys fleet, version and workloads", format!("{other:?}"))
-                    );
-                }
+                "learning" => learning = self.learning()?,
+                other => return Err(place.error(KEYS, format!("{other:?}"))),
             }
         }
         let fleet = fleet.ok_or_else(|| place.error("the key fleet", "a baseline without it"))?;
         let workloads = workloads.ok_or_else(|| place.error("the key workloads", "a baseline without it"))?;
-        Ok(Baseline { fleet, version, workloads })
+        let mut baseline = Baseline { fleet, version, workloads, ..Baseline::default() };
+        for (workload, actions, place) in learning {
+            if !baseline.is_armed(&workload) {
+                let found = format!("{workload}, which is not there: it is learned as a whole");
+                return Err(place.error("a workload that is listed under workloads", found));
+            }
+            actions.into_iter().for_each(|action| baseline.leave_learning(workload.clone(), action));
+        }
+        Ok(baseline)
+    }
+
+    /// What is left to be learned: workload and actions, with the place of the workload.
+    fn learning(&mut self) -> Result<Vec<(Workload, BTreeSet<Action>, Place)>, ParseError> {
+        const EXPECTED: &str = "one of exec, connect, listen, write, delete and rename";
+        self.open_map("a map of workloads, such as {unit:a.service: [write]}")?;
+        let (mut learning, mut keys) = (Vec::new(), Keys::default());
+        while let Some((name, place)) = self.key("a workload")? {
+            check_workload(&name, place)?;
+            keys.add("workload", &name, place)?;
+            let start = self.nodes.next()?;
+            if !matches!(start, Node::List(_)) {
+                return Err(start.unexpected("a list of actions, such as [write, delete]"));
+            }
+            let mut actions = BTreeSet::new();
+            loop {
+                let scalar = match self.nodes.next()? {
+                    Node::End(_) => break,
+                    Node::Scalar(scalar) => scalar,
+                    other => return Err(other.unexpected(EXPECTED)),
+                };
+                let (text, at) = scalar.into_text(EXPECTED)?;
+                let action = Action::parse(&text).ok_or_else(|| at.error(EXPECTED, format!("{text:?}")))?;
+                if !actions.insert(action) {
+                    return Err(at.error("every action once", format!("a second {text:?}")));
+                }
+            }
+            learning.push((Workload(name), actions, place));
+        }
+        Ok(learning)
     }
 
     fn version(&mut self) -> Result<u64, ParseError> {

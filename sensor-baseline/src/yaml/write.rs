@@ -65,6 +65,13 @@ pub(crate) fn write(baseline: &Baseline, notes: &dyn Notes) -> String {
             write_rules(&mut out, notes, workload, subject, rules);
         }
     }
+    if !baseline.learning.is_empty() {
+        out.push_str("learning:\n");
+    }
+    for (workload, actions) in &baseline.learning {
+        let actions: Vec<&str> = actions.iter().map(|action| action.name()).collect();
+        push_key(&mut out, 1, &workload.0, &format!(" [{}]", actions.join(", ")));
+    }
     out
 }
 

@@ -4,6 +4,8 @@
 use rusqlite::Connection;
 use sensor_baseline::{Behaviour, Candidate, HostId, Object, Seen, Subject, UnixNs, Workload};
 
+use crate::clock;
+use crate::fleet::maturity::dimensions_of;
 use crate::fleet::{FleetError, parse_stored, require_fleet};
 use crate::grpc::wire;
 use crate::store::baselines;
@@ -12,7 +14,9 @@ use crate::store::learned::{self, LearnedRow};
 /// The candidate as YAML, with the number of hosts behind each entry.
 pub fn candidate(connection: &Connection, fleet: &str) -> Result<String, FleetError> {
     require_fleet(connection, fleet)?;
-    Ok(merged(connection, fleet)?.to_yaml())
+    let candidate = merged(connection, fleet)?;
+    let dimensions = dimensions_of(connection, fleet, &candidate, clock::now())?;
+    Ok(candidate.without_unstable(&dimensions).to_yaml())
 }
 
 /// What the fleet's hosts learned, over the baseline in force.

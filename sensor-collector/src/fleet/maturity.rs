@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use rusqlite::Connection;
-use sensor_baseline::{Action, Circumstances, Criteria, Dimension, UnixNs, Workload};
+use sensor_baseline::{Action, Candidate, Circumstances, Criteria, Dimension, UnixNs, Workload};
 use sensor_proto::v1;
 
 use crate::clock;
@@ -21,7 +21,16 @@ pub fn dimensions(
     now: clock::UnixNs,
 ) -> Result<Vec<Dimension>, FleetError> {
     require_fleet(connection, fleet)?;
-    let candidate = merged(connection, fleet)?;
+    dimensions_of(connection, fleet, &merged(connection, fleet)?, now)
+}
+
+/// Where each dimension of the fleet's candidate is at `now`.
+pub(super) fn dimensions_of(
+    connection: &Connection,
+    fleet: &str,
+    candidate: &Candidate,
+    now: clock::UnixNs,
+) -> Result<Vec<Dimension>, FleetError> {
     let firsts = candidate.entries().map(|(_, support)| support.seen.first.0);
     let since = clock::UnixNs::from_column(firsts.min().map_or(0, u64::cast_signed));
     let circumstances = Circumstances {

@@ -151,7 +151,6 @@ async fn maturity_says_what_is_lacking_and_what_drifts() {
             count: 7,
             reason: "ring_full".to_owned(),
         })),
-        ..v1::Item::default()
     };
     findings.send_items(vec![gap(1, "exec"), gap(2, "file_open")]).await;
     assert_eq!(findings.ack().await, 2);

@@ -31,12 +31,12 @@ fn mistakes_at_the_top_are_named_with_their_place() {
     for (text, expected) in [
         ("", empty),
         ("# only a comment\n", empty),
-        ("- a\n", "1:1 expected a map with the keys fleet, version and workloads, found a list"),
+        ("- a\n", "1:1 expected a map with the keys fleet, version, workloads and learning, found a list"),
         ("workloads: {}\n", "1:1 expected the key fleet, found a baseline without it"),
         ("fleet: web\n", "1:1 expected the key workloads, found a baseline without it"),
         (
             "fleet: x\nfleeet: x\n",
-            "2:1 expected one of the keys fleet, version and workloads, found \"fleeet\"",
+            "2:1 expected one of the keys fleet, version, workloads and learning, found \"fleeet\"",
         ),
         (
             "fleet: x\nfleet: x\n",
@@ -50,13 +50,32 @@ fn mistakes_at_the_top_are_named_with_their_place() {
         ("fleet: x\nworkloads: []\n", "2:12 expected a map of workloads ({} for none), found a list"),
         ("fleet: x\nworkloads: {}\n---\nfleet: y\n", "3:1 expected one document, found a second one"),
         ("fleet: &a x\n", "1:8 expected everything written out, found an anchor (&NAME)"),
-        ("a: &a x\nb: *a\n", "1:1 expected one of the keys fleet, version and workloads, found \"a\""),
+        (
+            "a: &a x\nb: *a\n",
+            "1:1 expected one of the keys fleet, version, workloads and learning, found \"a\"",
+        ),
         ("fleet: !!str x\n", "1:8 expected no type tags, found the tag tag:yaml.org,2002:!str"),
         (
             "fleet: a\n  b\nworkloads: {}\n",
             "1:8 expected a text on one line, found \"a b\" over more than one",
         ),
         ("fleet: |-\n  a\nworkloads: {}\n", "2:3 expected a text on one line, found a block text (| or >)"),
+        (
+            "fleet: x\nworkloads: {}\nlearning:\n  host: [write]\n",
+            "4:3 expected a workload that is listed under workloads, found host, which is not there: it is learned as a whole",
+        ),
+        (
+            "fleet: x\nworkloads: {host: {}}\nlearning: {host: [writes]}\n",
+            "3:19 expected one of exec, connect, listen, write, delete and rename, found \"writes\"",
+        ),
+        (
+            "fleet: x\nworkloads: {host: {}}\nlearning: {host: [write, write]}\n",
+            "3:26 expected every action once, found a second \"write\"",
+        ),
+        (
+            "fleet: x\nworkloads: {host: {}}\nlearning: {host: write}\n",
+            "3:18 expected a list of actions, such as [write, delete], found \"write\"",
+        ),
         ("fleet: x\nworkloads:\n\thost: {}\n", "3:1 expected spaces as indentation, found a tab"),
     ] {
         check(text, expected);
