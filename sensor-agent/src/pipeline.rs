@@ -467,6 +467,8 @@ pub const REPEAT_NS: u64 = 60_000_000_000;
 const REPORTED_MAX: usize = 16_384;
 
 #[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
 mod kinds_tests;
 #[cfg(test)]
 mod naming_tests;
