@@ -26,6 +26,9 @@ pub(crate) enum Command {
     /// What agents found.
     #[command(subcommand)]
     Findings(FindingsCommand),
+    /// Findings that belong together, as process trees.
+    #[command(subcommand)]
+    Incidents(IncidentsCommand),
     /// Hosts with an agent.
     #[command(subcommand)]
     Agents(AgentsCommand),
@@ -54,6 +57,30 @@ pub(crate) enum FindingsCommand {
         /// Id of the finding, as `findings list` prints it.
         id: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IncidentsCommand {
+    /// List incidents, that with the newest finding first.
+    List(IncidentsList),
+    /// Show one incident: its processes as a tree, and what each did.
+    Show {
+        /// Id of the incident, as `incidents list` prints it.
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IncidentsList {
+    /// Only of this fleet.
+    #[arg(long)]
+    pub(crate) fleet: Option<String>,
+    /// Only of the agent with this id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// Of so many newest findings, up to 1000.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) findings: u32,
 }
 
 #[derive(Debug, Args)]

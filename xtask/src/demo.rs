@@ -113,6 +113,7 @@ fn keep(fleet: Fleet, agent: Agent, target: Target, scratch: tempfile::TempDir) 
     println!("left running; state and logs in {}", scratch.path().display());
     println!("  service  http://127.0.0.1:{}/", target.port());
     println!("  look     {sensorctl} findings list");
+    println!("           {sensorctl} incidents list");
     println!("           {sensorctl} agents list");
     println!("  end      kill {}", ids.join(" "));
     println!("           rmdir {}", shell_quoted(&target.cgroup().to_string_lossy()));

@@ -158,8 +158,14 @@ fn reason(finding: &Value) -> String {
     format!("{} ({id}: {title}; {attack})", cell(&finding["reason"]))
 }
 
+/// What was found, in one line.
+pub(super) fn in_one_line(finding: &Value) -> String {
+    let [severity, action, object] = ["severity", "action", "object"].map(|name| cell(&finding[name]));
+    format!("{severity} {}: {action} {object}", reason(finding))
+}
+
 /// A process in one line.
-fn process(process: &Value) -> String {
+pub(super) fn process(process: &Value) -> String {
     let argv: Vec<String> = items(process, "argv").iter().map(|word| shell_word(&cell(word))).collect();
     let user = format!("uid {} euid {}", cell(&process["uid"]), cell(&process["euid"]));
     format!("{} {} ({user}): {}", cell(&process["pid"]), cell(&process["exe"]), argv.join(" "))

@@ -4,10 +4,13 @@ mod account;
 mod baseline;
 mod findings;
 mod fleet;
+mod incidents;
 
 use anyhow::Result;
 
-use crate::cli::{AgentsCommand, Cli, Command, FindingsCommand, FleetsCommand, GapsCommand, TokensCommand};
+use crate::cli::{
+    AgentsCommand, Cli, Command, FindingsCommand, FleetsCommand, GapsCommand, IncidentsCommand, TokensCommand,
+};
 use crate::client::Client;
 use crate::config::Config;
 
@@ -18,6 +21,8 @@ pub(crate) fn run(cli: &Cli) -> Result<String> {
     match &cli.command {
         Command::Findings(FindingsCommand::List(list)) => findings::list(&client, list, json),
         Command::Findings(FindingsCommand::Show { id }) => findings::show(&client, id, json),
+        Command::Incidents(IncidentsCommand::List(list)) => incidents::list(&client, list, json),
+        Command::Incidents(IncidentsCommand::Show { id }) => incidents::show(&client, id, json),
         Command::Gaps(GapsCommand::List(page)) => findings::gaps(&client, page, json),
         Command::Agents(AgentsCommand::List { fleet }) => fleet::agents(&client, fleet.as_deref(), json),
         Command::Agents(AgentsCommand::Account { fleet }) => {
