@@ -151,6 +151,7 @@ fn finding_message(finding: &Finding, hostname: &str) -> v1::Finding {
         baseline_version: finding.baseline_version,
         hostname: hostname.to_owned(),
         incident: finding.incident.clone(),
+        sigma_rules: Vec::new(),
     }
 }
 
