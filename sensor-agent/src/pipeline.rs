@@ -3,6 +3,7 @@
 
 mod incidents;
 mod observe;
+mod rules;
 
 use crate::account::Delivered;
 use crate::connect_join::{ConnectJoin, Joined};
@@ -12,9 +13,11 @@ use crate::enrich::seed::{Rescan, Seed};
 use crate::enrich::{FreshFiles, Process, ProcessTable};
 use crate::event::{Body, BootNs, ConnectResult, Event, Identity, Socket};
 use crate::finding::{Finding, ProcessFacts};
+use crate::sigma::Rules;
 use incidents::Incidents;
 use observe::{FindingKey, observed};
-use sensor_baseline::{Baseline, Observation, UnixNs, Verdict, Workload};
+use rules::RuleKey;
+use sensor_baseline::{Baseline, Behaviour, Observation, UnixNs, Verdict, Workload};
 use std::collections::BTreeMap;
 
 /// How a pipeline is set up.
@@ -32,6 +35,8 @@ pub struct PipelineConfig {
     pub emit_events: bool,
     /// For how long the same finding is given once.
     pub repeat_ns: u64,
+    /// What is found beside the baseline.
+    pub rules: Rules,
 }
 
 impl Default for PipelineConfig {
@@ -43,6 +48,7 @@ impl Default for PipelineConfig {
             boot_to_unix_offset_ns: 0,
             emit_events: false,
             repeat_ns: REPEAT_NS,
+            rules: Rules::default(),
         }
     }
 }
@@ -74,8 +80,10 @@ pub struct Output {
     pub events: Vec<EnrichedEvent>,
     /// Verdicts worth sending.
     pub findings: Vec<Finding>,
-    /// Every observation, for learners.
+    /// Every observation, for learners, but for those that a rule holds.
     pub observations: Vec<(Observation, Verdict)>,
+    /// Each observation that the baseline has nothing against and a rule matches.
+    pub matches: Vec<RuleMatch>,
 }
 
 impl Output {
@@ -84,7 +92,17 @@ impl Output {
         self.events.clear();
         self.findings.clear();
         self.observations.clear();
+        self.matches.clear();
     }
+}
+
+/// What a rule alone has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleMatch {
+    /// What was done.
+    pub behaviour: Behaviour,
+    /// It would have been learned without the rule.
+    pub is_held: bool,
 }
 
 /// The stages between a record and a finding.
@@ -96,6 +114,7 @@ pub struct Pipeline {
     connects: ConnectJoin<EnrichedEvent>,
     incidents: Incidents,
     reported: Recent<FindingKey, ()>,
+    rules_reported: Recent<RuleKey, ()>,
     now: BootNs,
     delivered: Delivered,
     /// Waits for the records from before it.
@@ -111,6 +130,9 @@ struct Counters {
     observations_of_unknown: u64,
     findings: u64,
     findings_repeated: u64,
+    sigma_matches: u64,
+    sigma_matches_unnamed: u64,
+    sigma_held: u64,
     connects_unjoined: u64,
     connect_results_late: u64,
 }
@@ -125,6 +147,7 @@ impl Pipeline {
             connects: ConnectJoin::default(),
             incidents: Incidents::default(),
             reported: Recent::new(REPORTED_MAX, config.repeat_ns),
+            rules_reported: Recent::new(REPORTED_MAX, config.repeat_ns),
             now: BootNs::default(),
             delivered: Delivered::default(),
             rescan: None,
@@ -221,6 +244,12 @@ impl Pipeline {
             ("findings", self.counters.findings),
             ("findings_repeated", self.counters.findings_repeated),
             ("findings_reported_evicted", self.reported.evicted_count()),
+            ("sigma_rules", self.config.rules.len() as u64),
+            ("sigma_rules_refused", self.config.rules.refused_count()),
+            ("sigma_matches", self.counters.sigma_matches),
+            ("sigma_matches_unnamed", self.counters.sigma_matches_unnamed),
+            ("sigma_observations_held", self.counters.sigma_held),
+            ("sigma_reported_evicted", self.rules_reported.evicted_count()),
             ("connects_unjoined", self.counters.connects_unjoined),
             ("connect_results_late", self.counters.connect_results_late),
             ("processes", self.processes.len() as u64),
@@ -407,5 +436,7 @@ const REPORTED_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod kinds_tests;
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,7 @@ pub use admit::Refusal;
 pub use facts::{Doing, Facts, Parent};
 pub use load::{Loaded, Refused, Unreadable, load};
 
-use rsigma_eval::Engine;
-use rsigma_parser::SigmaRule;
+use rsigma_eval::{CompiledRule, Engine};
 use sensor_baseline::Severity;
 use std::fmt;
 use std::sync::Arc;
@@ -94,47 +93,44 @@ impl fmt::Debug for Rules {
 }
 
 impl Rules {
-    /// Puts rules in force; the ones that cannot be are given back, by their place in `admitted`.
-    fn new(admitted: &[Admitted]) -> (Self, Vec<(usize, Refusal)>) {
-        let (mut rules, mut refused) = (Self::default(), Vec::new());
-        rules.rules = admitted.iter().map(|rule| (rule.category, Arc::new(rule.rule.clone()))).collect();
-        for category in Category::ALL {
-            let places: Vec<usize> =
-                (0..admitted.len()).filter(|place| admitted[*place].category == category).collect();
-            if places.is_empty() {
-                continue;
-            }
+    /// Puts rules in force. What an engine gives back is the place in `admitted`.
+    fn new(admitted: Vec<Admitted>, refused_count: u64) -> Self {
+        let mut rules = Self { refused_count, ..Self::default() };
+        let mut compiled = Category::ALL.map(|category| (category, Vec::new()));
+        for rule in admitted {
+            let of = compiled.iter_mut().find(|(category, _)| *category == rule.category);
+            of.expect("every category is listed").1.push(rule.compiled);
+            rules.rules.push((rule.category, Arc::new(rule.rule)));
+        }
+        for (category, compiled) in compiled.into_iter().filter(|(_, compiled)| !compiled.is_empty()) {
             let mut engine = Engine::new();
-            let errors = engine.add_rules(places.iter().map(|place| &admitted[*place].source));
-            refused.extend(errors.into_iter().map(|(at, error)| (places[at], Refusal::compile(&error))));
+            engine.extend_compiled_rules(compiled);
             rules.engines.push((category, engine));
         }
-        (rules, refused)
+        rules
     }
 
     /// Rules in force.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.engines.iter().map(|(_, engine)| engine.rule_count()).sum()
+        self.rules.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.engines.is_empty()
+        self.rules.is_empty()
     }
 
-    /// Whether any rule looks at such events.
-    #[must_use]
-    pub fn has(&self, category: Category) -> bool {
-        self.engines.iter().any(|(of, _)| *of == category)
+    /// Each that is in force.
+    pub fn iter(&self) -> impl Iterator<Item = (Category, &Rule)> {
+        self.rules.iter().map(|(category, rule)| (*category, &**rule))
     }
 
     /// Rules in force of a category.
     #[must_use]
     pub fn count_of(&self, category: Category) -> usize {
-        let engines = self.engines.iter().filter(|(of, _)| *of == category);
-        engines.map(|(_, engine)| engine.rule_count()).sum()
+        self.rules.iter().filter(|(of, _)| *of == category).count()
     }
 
     /// Rules that were found and are not in force, those below the level that was asked for left out.
@@ -166,7 +162,7 @@ struct Admitted {
     category: Category,
     rule: Rule,
     /// Its id is its place among those that are admitted: so a match tells which it is.
-    source: SigmaRule,
+    compiled: CompiledRule,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::enrich::process_table::Scope;
 use crate::event::Identity;
 use crate::pipeline::{Output, Pipeline, PipelineConfig};
 use crate::recording::Start;
+use crate::sigma::Rules;
 use sensor_baseline::Baseline;
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ pub(super) struct Wish {
     pub(super) baseline: Option<Baseline>,
     pub(super) scope: Scope,
     pub(super) emit_events: bool,
+    pub(super) rules: Rules,
 }
 
 /// A pipeline for this host, seeded.
@@ -28,6 +30,7 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
         emit_events: wish.emit_events,
         // These subcommands count repetitions themselves and tell each finding once.
         repeat_ns: u64::MAX,
+        rules: wish.rules,
     });
     pipeline.seed(start.seed.clone());
     pipeline

@@ -17,7 +17,7 @@ pub(super) fn host() -> Pipeline {
     with(PipelineConfig { emit_events: true, ..PipelineConfig::default() })
 }
 
-fn with(config: PipelineConfig) -> Pipeline {
+pub(super) fn with(config: PipelineConfig) -> Pipeline {
     let own = Identity { pid: AGENT.pid, start_time_ns: 900_000_000 };
     let mut pipeline = Pipeline::new(PipelineConfig { own: Some(own), ..config });
     pipeline.seed(Seed {

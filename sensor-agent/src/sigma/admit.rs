@@ -1,7 +1,8 @@
-//! Which rules can be put in force, and why the others cannot. Not their compilation, and no I/O. It may call the rule
-//! parser and the baseline crate's types.
+//! Which rules can be put in force, and why the others cannot. No I/O. It may call the rule
+//! engine and the baseline crate's types.
 
 use super::{Admitted, Category, Rule};
+use rsigma_eval::compile_rule;
 use rsigma_parser::{Detection, DetectionItem, Level, SigmaRule, SigmaValue};
 use sensor_baseline::Severity;
 use std::path::PathBuf;
@@ -59,10 +60,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn compile(error: &rsigma_eval::EvalError) -> Self {
-        Self::Parse(one_line(error))
-    }
-
     pub(super) fn parse(error: &dyn std::fmt::Display) -> Self {
         Self::Parse(one_line(error))
     }
@@ -82,7 +79,9 @@ pub(super) fn admit(rule: SigmaRule, place: usize) -> Result<Admitted, Refusal> 
             return Err(Refusal::LongText(what));
         }
     }
-    Ok(Admitted { category, rule: about, source: SigmaRule { id: Some(place.to_string()), ..rule } })
+    let numbered = SigmaRule { id: Some(place.to_string()), ..rule };
+    let compiled = compile_rule(&numbered).map_err(|error| Refusal::parse(&error))?;
+    Ok(Admitted { category, rule: about, compiled })
 }
 
 fn category(rule: &SigmaRule) -> Result<Category, Refusal> {
@@ -158,7 +157,8 @@ const fn severity(level: Option<Level>) -> Severity {
 fn techniques(tags: &[String]) -> Vec<String> {
     let ids = tags.iter().filter_map(|tag| {
         let id = tag.to_ascii_lowercase().strip_prefix("attack.t")?.to_owned();
-        let is_number = id.starts_with(|first: char| first.is_ascii_digit())
+        let is_number = id.len() <= TECHNIQUE_BYTES_MAX
+            && id.starts_with(|first: char| first.is_ascii_digit())
             && id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         is_number.then(|| format!("T{id}"))
     });
@@ -171,5 +171,7 @@ fn one_line(text: &dyn std::fmt::Display) -> String {
 
 /// Bytes of an id or a title at most: every finding tells them.
 const TEXT_BYTES_MAX: usize = 256;
+/// Bytes of a technique's number at most: 1059.004 has eight.
+const TECHNIQUE_BYTES_MAX: usize = 8;
 /// Techniques of a rule that are told at most.
 const TECHNIQUES_MAX: usize = 16;

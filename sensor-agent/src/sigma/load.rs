@@ -159,12 +159,7 @@ impl Loader {
     }
 
     fn finish(mut self) -> Loaded {
-        let (rules, refused) = Rules::new(&self.admitted);
-        for (place, reason) in refused {
-            let (file, title) = (self.files[place].clone(), self.admitted[place].rule.title.clone());
-            self.loaded.refused.push(Refused { file, title, reason });
-        }
-        self.loaded.rules = Rules { refused_count: self.loaded.refused.len() as u64, ..rules };
+        self.loaded.rules = Rules::new(self.admitted, self.loaded.refused.len() as u64);
         self.loaded
     }
 }
