@@ -110,15 +110,16 @@ impl Pipeline {
         self.counters.sigma_matches += rules.len() as u64;
         let is_learning = verdict == Verdict::Learning;
         let of_verdict = Reason::of(&verdict);
-        let is_held = is_learning && hold(&rules);
+        // Nothing to learn: the subject is a guess, or the workload a number.
+        let is_guess = is_learning && process.is_unknown();
+        let is_held = is_learning && !is_guess && hold(&rules);
         if of_verdict.is_none() && !rules.is_empty() {
             out.matches.push(RuleMatch { behaviour: observation.behaviour.clone(), is_held });
         }
         if let Some(reason) = of_verdict.or((!rules.is_empty()).then_some(Reason::Sigma)) {
             self.report(event, process, &observation, &verdict, (reason, rules), out);
         }
-        if is_learning && process.is_unknown() {
-            // Nothing to learn: the subject is a guess, or the workload a number.
+        if is_guess {
             self.counters.observations_of_unknown += 1;
         } else if is_held {
             self.counters.sigma_held += 1;

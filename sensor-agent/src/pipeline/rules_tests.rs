@@ -97,6 +97,17 @@ fn a_match_of_level_high_is_not_learned_and_a_lower_one_is() {
 }
 
 #[test]
+fn a_rule_finds_what_is_too_little_known_to_be_learned() {
+    let mut pipeline = pipeline(None);
+    // Nobody told of group 79.
+    let out = feed(&mut pipeline, &[Who::new(31, 10).in_cgroup(79).connect(1, 4444)]);
+    assert_eq!(told(&out), [("sigma", Severity::Critical, vec!["port"])]);
+    assert_eq!((out.observations.len(), out.matches[0].is_held), (0, false));
+    let counters = pipeline.counters();
+    assert_eq!((counters["observations_of_unknown"], counters["sigma_observations_held"]), (1, 0));
+}
+
+#[test]
 fn one_rule_finds_one_behaviour_once_and_another_rule_finds_it_again() {
     for baseline in [None, Some(ALLOWING)] {
         let mut pipeline = pipeline(baseline);
