@@ -23,6 +23,7 @@ mod outlet;
 mod record;
 mod replay;
 mod report;
+mod sigma;
 mod signals;
 mod watch;
 mod watch_kinds;
@@ -66,6 +67,9 @@ enum Command {
     /// Look at baselines, compare, merge, try and edit them.
     #[command(subcommand)]
     Baseline(baseline::BaselineCommand),
+    /// Look at Sigma rules.
+    #[command(subcommand)]
+    Sigma(sigma::SigmaCommand),
 }
 
 #[derive(Debug, clap::Args)]
@@ -117,6 +121,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Record(arguments) => record::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Baseline(command) => baseline::run(&command),
+        Command::Sigma(command) => sigma::run(&command),
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use sensor_baseline::Severity;
 use serde::Deserialize;
 
 /// The configuration, complete: an absent key has become its default.
@@ -23,10 +24,21 @@ pub struct Config {
     pub spool_bytes_max: u64,
     /// State folders of containerd, each with its socket, besides the usual ones.
     pub containerd: Vec<PathBuf>,
+    /// Where Sigma rules are, and how bad one has to be.
+    pub sigma: Sigma,
     /// The host name in findings.
     pub hostname: String,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
+}
+
+/// Where Sigma rules are, and how bad one has to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sigma {
+    /// Folders of rules; none, and no rule is in force.
+    pub folders: Vec<PathBuf>,
+    /// The least level of a rule that is put in force.
+    pub level_min: Severity,
 }
 
 /// Where the collector is.
@@ -53,6 +65,7 @@ struct ConfigFile {
     rings: RingsTable,
     spool: SpoolTable,
     containers: ContainersTable,
+    sigma: SigmaTable,
 }
 
 #[derive(Deserialize, Default)]
@@ -79,6 +92,13 @@ struct SpoolTable {
 #[serde(deny_unknown_fields, default)]
 struct ContainersTable {
     containerd: Vec<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct SigmaTable {
+    folders: Vec<PathBuf>,
+    level_min: Option<Severity>,
 }
 
 impl Config {
@@ -111,7 +131,11 @@ impl Config {
             lifecycle_ring_bytes: ring("lifecycle_bytes", file.rings.lifecycle_bytes, LIFECYCLE_RING_BYTES)?,
             activity_ring_bytes: ring("activity_bytes", file.rings.activity_bytes, ACTIVITY_RING_BYTES)?,
             spool_bytes_max: spool_bytes(file.spool.bytes_max)?,
-            containerd: containerd(file.containers.containerd)?,
+            containerd: absolute("containers.containerd", file.containers.containerd)?,
+            sigma: Sigma {
+                folders: absolute("sigma.folders", file.sigma.folders)?,
+                level_min: file.sigma.level_min.unwrap_or(Severity::Medium),
+            },
             hostname: file.hostname.unwrap_or_else(system_hostname),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -143,9 +167,9 @@ pub fn system_hostname() -> String {
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim_end().to_owned())
 }
 
-fn containerd(folders: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+fn absolute(key: &str, folders: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
     if let Some(folder) = folders.iter().find(|folder| !folder.is_absolute()) {
-        bail!("containers.containerd: {} is not an absolute path", folder.display());
+        bail!("{key}: {} is not an absolute path", folder.display());
     }
     Ok(folders)
 }
@@ -218,7 +242,7 @@ mod tests {
         check_refused(
             "hostname = \"a\"\ncolector = 1\n",
             "line 2: unknown field `colector`, expected one of `state_dir`, `hostname`, `log`, `collector`, \
-             `rings`, `spool`, `containers`",
+             `rings`, `spool`, `containers`, `sigma`",
         );
         check_refused(
             "\n[spool]\nbytes_max = \"big\"\n",
@@ -228,6 +252,11 @@ mod tests {
         check_refused(
             "rings.lifecycle_bytes = 65537",
             "rings.lifecycle_bytes: 65537 is not a power of two between 65536 and 1073741824",
+        );
+        check_refused("sigma.folders = [\"rules\"]", "sigma.folders: rules is not an absolute path");
+        check_refused(
+            "sigma.level_min = \"bad\"",
+            "line 1: unknown variant `bad`, expected one of `informational`, `low`, `medium`, `high`, `critical`",
         );
         check_refused("spool.bytes_max = 5", "spool.bytes_max: 5 is less than 1048576");
         check_refused("collector.address = \"here\"", "collector.address: \"here\" is not HOST:PORT");

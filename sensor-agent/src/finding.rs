@@ -4,6 +4,7 @@
 use crate::enrich::origin::{Origin, Shim};
 use crate::enrich::subject::FileId;
 use crate::event::{Arguments, BootNs};
+use crate::sigma::Rule;
 use crate::who::Who;
 use sensor_baseline::{Behaviour, Explanation, FloorRule, Severity, UnixNs, Verdict};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub enum Reason {
     Floor(&'static FloorRule),
     /// The baseline denies it by name.
     Denied,
+    /// A Sigma rule alone: the baseline has nothing against it, or is still learning.
+    Sigma,
 }
 
 impl Reason {
@@ -27,6 +30,7 @@ impl Reason {
             Self::Novel => "novel",
             Self::Floor(_) => "floor",
             Self::Denied => "denied",
+            Self::Sigma => "sigma",
         }
     }
 
@@ -35,7 +39,7 @@ impl Reason {
     pub const fn rule_id(&self) -> &'static str {
         match self {
             Self::Floor(rule) => rule.id,
-            Self::Novel | Self::Denied => self.name(),
+            Self::Novel | Self::Denied | Self::Sigma => self.name(),
         }
     }
 
@@ -119,7 +123,22 @@ pub struct Finding {
     pub baseline_version: u64,
     /// Findings of one process tree that follow each other closely have the same, which no others of this boot have.
     pub incident: String,
+    /// The Sigma rules that it meets, worst first, at most [`RULES_MAX`].
+    pub rules: Vec<Arc<Rule>>,
+}
+
+impl Finding {
+    /// The id of the rule behind it, or the name of the reason where there is none.
+    #[must_use]
+    pub fn rule_id(&self) -> &str {
+        match (self.reason, self.rules.first()) {
+            (Reason::Sigma, Some(rule)) => &rule.id,
+            _ => self.reason.rule_id(),
+        }
+    }
 }
 
 /// Ancestors a finding names at most.
 pub const ANCESTORS_MAX: usize = 8;
+/// Sigma rules a finding names at most.
+pub const RULES_MAX: usize = 16;

@@ -17,6 +17,7 @@ pub mod pipeline;
 pub mod recording;
 pub mod rescan;
 pub mod runtime;
+pub mod sigma;
 pub mod spool;
 pub mod state_dir;
 mod teller;

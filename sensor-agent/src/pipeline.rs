@@ -4,6 +4,7 @@
 mod incidents;
 mod naming;
 mod observe;
+mod rules;
 
 use crate::account::Delivered;
 use crate::connect_join::{ConnectJoin, Joined};
@@ -14,12 +15,14 @@ use crate::enrich::workload::image_workload;
 use crate::enrich::{FreshFiles, Process, ProcessTable};
 use crate::event::{Body, BootNs, ConnectResult, Event, Identity, Socket};
 use crate::finding::{Finding, ProcessFacts};
+use crate::sigma::Rules;
 use crate::who::place::ContainerRef;
 use incidents::Incidents;
 pub use naming::ContainerImage;
 use naming::{Act, Name, Naming};
 use observe::{Doer, FindingKey, observed};
-use sensor_baseline::{Baseline, Observation, UnixNs, Verdict, Workload};
+use rules::RuleKey;
+use sensor_baseline::{Baseline, Behaviour, Observation, UnixNs, Verdict, Workload};
 use std::collections::BTreeMap;
 
 /// How a pipeline is set up.
@@ -39,6 +42,8 @@ pub struct PipelineConfig {
     pub repeat_ns: u64,
     /// Whether somebody asks for [`Pipeline::unnamed`] and answers: what containers do waits for that.
     pub are_containers_named: bool,
+    /// What is found beside the baseline.
+    pub rules: Rules,
 }
 
 impl Default for PipelineConfig {
@@ -51,6 +56,7 @@ impl Default for PipelineConfig {
             emit_events: false,
             repeat_ns: REPEAT_NS,
             are_containers_named: false,
+            rules: Rules::default(),
         }
     }
 }
@@ -93,8 +99,10 @@ pub struct Output {
     pub events: Vec<EnrichedEvent>,
     /// Verdicts worth sending.
     pub findings: Vec<Finding>,
-    /// Every observation, for learners.
+    /// Every observation, for learners, but for those that a rule holds.
     pub observations: Vec<(Observation, Verdict)>,
+    /// Each observation that the baseline has nothing against and a rule matches.
+    pub matches: Vec<RuleMatch>,
 }
 
 impl Output {
@@ -103,7 +111,17 @@ impl Output {
         self.events.clear();
         self.findings.clear();
         self.observations.clear();
+        self.matches.clear();
     }
+}
+
+/// What a rule alone has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleMatch {
+    /// What was done.
+    pub behaviour: Behaviour,
+    /// It would have been learned without the rule.
+    pub is_held: bool,
 }
 
 /// The stages between a record and a finding.
@@ -116,6 +134,7 @@ pub struct Pipeline {
     incidents: Incidents,
     naming: Naming,
     reported: Recent<FindingKey, ()>,
+    rules_reported: Recent<RuleKey, ()>,
     now: BootNs,
     delivered: Delivered,
     /// Waits for the records from before it.
@@ -131,6 +150,9 @@ struct Counters {
     observations_of_unknown: u64,
     findings: u64,
     findings_repeated: u64,
+    sigma_matches: u64,
+    sigma_matches_unnamed: u64,
+    sigma_held: u64,
     connects_unjoined: u64,
     connect_results_late: u64,
 }
@@ -146,6 +168,7 @@ impl Pipeline {
             incidents: Incidents::default(),
             naming: Naming::new(config.are_containers_named),
             reported: Recent::new(REPORTED_MAX, config.repeat_ns),
+            rules_reported: Recent::new(REPORTED_MAX, config.repeat_ns),
             now: BootNs::default(),
             delivered: Delivered::default(),
             rescan: None,
@@ -262,6 +285,12 @@ impl Pipeline {
             ("findings", self.counters.findings),
             ("findings_repeated", self.counters.findings_repeated),
             ("findings_reported_evicted", self.reported.evicted_count()),
+            ("sigma_rules", self.config.rules.len() as u64),
+            ("sigma_rules_refused", self.config.rules.refused_count()),
+            ("sigma_matches", self.counters.sigma_matches),
+            ("sigma_matches_unnamed", self.counters.sigma_matches_unnamed),
+            ("sigma_observations_held", self.counters.sigma_held),
+            ("sigma_reported_evicted", self.rules_reported.evicted_count()),
             ("connects_unjoined", self.counters.connects_unjoined),
             ("connect_results_late", self.counters.connect_results_late),
             ("processes", self.processes.len() as u64),
@@ -440,19 +469,20 @@ impl Pipeline {
         if let Name::Known(workload) = &name {
             observation.behaviour.workload = workload.clone();
         }
+        let rules = self.rules_met(event, process, &observation);
         let (is_of_unknown, tier) = (process.is_unknown(), event.tier);
         if !matches!(name, Name::Awaited) {
-            self.judge(observation, Doer { process: became, is_of_unknown, tier }, out);
+            self.judge(observation, rules, Doer { process: became, is_of_unknown, tier }, out);
             return;
         }
-        let act = Act { observation, process: became.clone(), is_of_unknown, tier };
+        let act = Act { observation, rules, process: became.clone(), is_of_unknown, tier };
         let displaced = self.naming.hold(act, self.now);
         self.judge_all(displaced, out);
     }
 
     fn judge_all(&mut self, acts: impl IntoIterator<Item = Act>, out: &mut Output) {
-        for Act { observation, process, is_of_unknown, tier } in acts {
-            self.judge(observation, Doer { process: &process, is_of_unknown, tier }, out);
+        for Act { observation, rules, process, is_of_unknown, tier } in acts {
+            self.judge(observation, rules, Doer { process: &process, is_of_unknown, tier }, out);
         }
     }
 
@@ -472,5 +502,7 @@ mod flood_tests;
 mod kinds_tests;
 #[cfg(test)]
 mod naming_tests;
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use sensor_baseline::{Action, Behaviour, Severity};
 use sensor_proto::v1;
 
 use crate::finding::{Finding, ProcessFacts, Reason};
+use crate::sigma::Rule;
 use crate::spool::{Content, Gap, NewItem, Rank, StoredItem};
 use crate::uplink::control::{Chunk, Status};
 use crate::uplink::session::ITEM_BYTES_MAX;
@@ -123,6 +124,7 @@ fn finding_message(finding: &Finding, hostname: &str) -> v1::Finding {
     let (reason, floor_rule) = match finding.reason {
         Reason::Novel => (v1::Reason::Novel, None),
         Reason::Denied => (v1::Reason::Denied, None),
+        Reason::Sigma => (v1::Reason::Sigma, None),
         Reason::Floor(rule) => {
             let rule = v1::FloorRule {
                 id: rule.id.to_owned(),
@@ -151,6 +153,16 @@ fn finding_message(finding: &Finding, hostname: &str) -> v1::Finding {
         baseline_version: finding.baseline_version,
         hostname: hostname.to_owned(),
         incident: finding.incident.clone(),
+        sigma_rules: finding.rules.iter().map(|rule| rule_message(rule)).collect(),
+    }
+}
+
+fn rule_message(rule: &Rule) -> v1::SigmaRule {
+    v1::SigmaRule {
+        id: rule.id.to_string(),
+        title: rule.title.clone(),
+        level: i32::from(severity_number(rule.level)),
+        techniques: rule.techniques.clone(),
     }
 }
 
@@ -224,6 +236,7 @@ mod tests {
     use sensor_baseline::{Explanation, Object, Subject, UnixNs, Workload};
 
     use crate::spool::Seq;
+    use std::sync::Arc;
 
     fn process(argument_bytes: usize) -> ProcessFacts {
         ProcessFacts {
@@ -255,6 +268,12 @@ mod tests {
             object_from_caller: false,
             baseline_version: 3,
             incident: "7-5-1".to_owned(),
+            rules: vec![Arc::new(Rule {
+                id: "r-1".into(),
+                title: "a rule".to_owned(),
+                level: Severity::Low,
+                techniques: vec!["T1105".to_owned()],
+            })],
         }
     }
 
@@ -275,6 +294,13 @@ mod tests {
         assert_eq!(sent.behaviour.unwrap().object, "/etc/passwd");
         assert_eq!(sent.process.unwrap().argv, finding(10).process.argv.iter().collect::<Vec<_>>());
         assert_eq!(sent.ancestors.len(), 8);
+        let rule = v1::SigmaRule {
+            id: "r-1".to_owned(),
+            title: "a rule".to_owned(),
+            level: 2,
+            techniques: vec!["T1105".to_owned()],
+        };
+        assert_eq!(sent.sigma_rules, [rule]);
     }
 
     #[test]

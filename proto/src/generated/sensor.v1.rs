@@ -153,6 +153,20 @@ pub struct FloorRule {
     #[prost(string, tag = "4")]
     pub attack_version: ::prost::alloc::string::String,
 }
+/// A Sigma rule of the agent's own configuration.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SigmaRule {
+    /// Its id, or its title when it has none.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub title: ::prost::alloc::string::String,
+    #[prost(enumeration = "Severity", tag = "3")]
+    pub level: i32,
+    /// ATT&CK technique ids, for example T1053.003.
+    #[prost(string, repeated, tag = "4")]
+    pub techniques: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Explanation {
     /// One sentence for a person.
@@ -201,6 +215,9 @@ pub struct Finding {
     /// Findings of one process tree that follow each other closely have the same; another agent's may be called the same.
     #[prost(string, tag = "13")]
     pub incident: ::prost::alloc::string::String,
+    /// Sigma rules that it meets, worst first; bounded. With REASON_SIGMA at least one.
+    #[prost(message, repeated, tag = "14")]
+    pub sigma_rules: ::prost::alloc::vec::Vec<SigmaRule>,
 }
 /// A declared hole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -332,6 +349,8 @@ pub enum Reason {
     Floor = 2,
     /// The baseline denies it by name.
     Denied = 3,
+    /// A Sigma rule alone: the baseline has nothing against it, or is still learning.
+    Sigma = 4,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -344,6 +363,7 @@ impl Reason {
             Self::Novel => "REASON_NOVEL",
             Self::Floor => "REASON_FLOOR",
             Self::Denied => "REASON_DENIED",
+            Self::Sigma => "REASON_SIGMA",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -353,6 +373,7 @@ impl Reason {
             "REASON_NOVEL" => Some(Self::Novel),
             "REASON_FLOOR" => Some(Self::Floor),
             "REASON_DENIED" => Some(Self::Denied),
+            "REASON_SIGMA" => Some(Self::Sigma),
             _ => None,
         }
     }

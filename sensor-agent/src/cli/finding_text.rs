@@ -5,6 +5,7 @@ use super::finding_who::{self, WhoObject};
 use super::watch_text::{joined, time_text};
 use crate::event::Arguments;
 use crate::finding::{Finding, ProcessFacts, Reason};
+use crate::sigma::Rule;
 use sensor_baseline::ATTACK_VERSION;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -29,8 +30,9 @@ pub(super) fn json_line(finding: &Finding, count: u64, hostname: &str) -> String
                 techniques: rule.techniques,
                 attack_version: ATTACK_VERSION,
             }),
-            Reason::Novel | Reason::Denied => None,
+            Reason::Novel | Reason::Denied | Reason::Sigma => None,
         },
+        rules: finding.rules.iter().map(|rule| SigmaRuleObject::from(&**rule)).collect(),
         explanation: ExplanationObject {
             summary: &finding.explanation.summary,
             nearest: &finding.explanation.nearest,
@@ -72,7 +74,10 @@ pub(super) fn block(finding: &Finding, count: u64) -> String {
             line("reason", &format!("floor rule {}: {}", rule.id, rule.title));
             line("ATT&CK", &format!("{} (version {ATTACK_VERSION})", rule.techniques.join(", ")));
         }
-        Reason::Novel | Reason::Denied => line("reason", finding.reason.name()),
+        Reason::Novel | Reason::Denied | Reason::Sigma => line("reason", finding.reason.name()),
+    }
+    for (index, rule) in finding.rules.iter().enumerate() {
+        line(if index == 0 { "rule" } else { "" }, &rule_text(rule));
     }
     line("why", &finding.explanation.summary);
     for (index, nearest) in finding.explanation.nearest.iter().enumerate() {
@@ -91,7 +96,7 @@ pub(super) fn held(finding: &Finding, baseline: &Path) -> String {
     let behaviour = &finding.behaviour;
     let rule = match finding.reason {
         Reason::Floor(rule) => format!("floor rule {}: {}", rule.id, rule.title),
-        Reason::Novel | Reason::Denied => finding.reason.name().to_owned(),
+        Reason::Novel | Reason::Denied | Reason::Sigma => finding.reason.name().to_owned(),
     };
     let edit = &finding.explanation.edit;
     let way_out = if edit.is_empty() {
@@ -101,6 +106,18 @@ pub(super) fn held(finding: &Finding, baseline: &Path) -> String {
         format!("    to allow it, add to {}:\n{}", baseline.display(), lines.join("\n"))
     };
     format!("  {behaviour}\n    {rule}\n{way_out}\n")
+}
+
+/// What Sigma rules match, and which. Newline included.
+pub(super) fn matched(finding: &Finding) -> String {
+    let rules: String = finding.rules.iter().map(|rule| format!("    {}\n", rule_text(rule))).collect();
+    format!("  {}\n{rules}", finding.behaviour)
+}
+
+fn rule_text(rule: &Rule) -> String {
+    let techniques =
+        if rule.techniques.is_empty() { String::new() } else { format!(", {}", rule.techniques.join(", ")) };
+    format!("{} (Sigma {}, {}{techniques})", rule.title, rule.id, rule.level.name())
 }
 
 fn process_text(process: &ProcessFacts) -> String {
@@ -123,6 +140,8 @@ struct FindingObject<'a> {
     ancestors: Vec<ProcessObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     floor_rule: Option<RuleObject>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<SigmaRuleObject<'a>>,
     explanation: ExplanationObject<'a>,
     tier: &'static str,
     object_from_caller: bool,
@@ -169,6 +188,21 @@ struct RuleObject {
     title: &'static str,
     techniques: &'static [&'static str],
     attack_version: &'static str,
+}
+
+#[derive(Serialize)]
+struct SigmaRuleObject<'a> {
+    id: &'a str,
+    title: &'a str,
+    level: &'static str,
+    techniques: &'a [String],
+}
+
+impl<'a> From<&'a Rule> for SigmaRuleObject<'a> {
+    fn from(rule: &'a Rule) -> Self {
+        let (id, title, level) = (&*rule.id, rule.title.as_str(), rule.level.name());
+        Self { id, title, level, techniques: &rule.techniques }
+    }
 }
 
 #[derive(Serialize)]

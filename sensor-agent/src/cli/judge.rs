@@ -6,6 +6,7 @@ use super::capture::{
 };
 use super::live::{Wish, feed, feed_rest, pipeline, print_troubles};
 use super::report::{ReportArguments, Told};
+use super::sigma::SigmaArguments;
 use super::who::{self, WhoArguments};
 use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
 use crate::account::Delivered;
@@ -34,6 +35,8 @@ pub(super) struct JudgeArguments {
     #[command(flatten)]
     who: WhoArguments,
     #[command(flatten)]
+    sigma: SigmaArguments,
+    #[command(flatten)]
     span: Span,
 }
 
@@ -41,9 +44,11 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
     let scope = command_scope(&arguments.span.command);
     check_armed(&baseline, &scope, &arguments.baseline)?;
+    let rules = arguments.sigma.rules()?;
     let capture = Capture::begin(KindSet::DEFAULT)?.with_command_output_on_stderr(arguments.json);
     let hostname = capture.start.hostname.clone();
-    let wish = Wish { baseline: Some(baseline), scope, emit_events: false, are_containers_named: true };
+    let wish =
+        Wish { baseline: Some(baseline), scope, emit_events: false, are_containers_named: true, rules };
     let mut judge = Judge {
         pipeline: pipeline(&capture.start, wish),
         output: Output::default(),
@@ -214,6 +219,9 @@ impl Verdicts {
                 }
                 None => {}
             }
+        }
+        for found in output.matches.drain(..) {
+            self.count(found.behaviour, Reason::Sigma.name());
         }
     }
 

@@ -4,11 +4,12 @@
 use super::capture::{Batch, Capture, Consumer, command_scope, print_totals};
 use super::judge::command_trouble;
 use super::live::{Wish, feed, feed_rest, pipeline, print_troubles};
+use super::sigma::SigmaArguments;
 use super::who::WhoArguments;
 use super::{Span, finding_text};
 use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
-use crate::finding::Finding;
+use crate::finding::{Finding, Reason};
 use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
 use crate::who::Stage;
@@ -28,6 +29,8 @@ pub(super) struct LearnArguments {
     #[arg(long, value_name = "NAME", default_value = "local")]
     fleet: String,
     #[command(flatten)]
+    sigma: SigmaArguments,
+    #[command(flatten)]
     who: WhoArguments,
     #[command(flatten)]
     span: Span,
@@ -37,9 +40,11 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let is_command = !arguments.span.command.is_empty();
     let unwritable = || format!("cannot write {}", arguments.output.display());
     check_place(&arguments.output).with_context(unwritable)?;
+    let rules = arguments.sigma.rules()?;
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let scope = command_scope(&arguments.span.command);
-    let wish = Wish { baseline: None, scope: scope.clone(), emit_events: false, are_containers_named: true };
+    let wish =
+        Wish { baseline: None, scope: scope.clone(), emit_events: false, are_containers_named: true, rules };
     let mut student = Student {
         pipeline: pipeline(&capture.start, wish),
         stage: arguments.who.stage()?,
@@ -83,33 +88,46 @@ struct Student {
     is_told_live: bool,
 }
 
-/// What floor rules kept from being learned: `judge` will report it again.
+/// What rules found. What they kept from being learned, `judge` will report again.
 #[derive(Default)]
 struct Held {
     findings: Vec<Finding>,
+    /// Of Sigma rules.
+    matches: Vec<Finding>,
     observations_count: u64,
+    /// Held by Sigma rules.
+    matches_held_count: u64,
     unshown_count: u64,
 }
 
 impl Held {
     fn add(&mut self, finding: Finding) {
-        if self.findings.len() < HELD_MAX {
-            self.findings.push(finding);
+        let kept = if finding.reason == Reason::Sigma { &mut self.matches } else { &mut self.findings };
+        if kept.len() < HELD_MAX {
+            kept.push(finding);
         } else {
             self.unshown_count += 1;
         }
     }
 
     fn print(&self, baseline: &Path) {
-        if self.observations_count == 0 {
-            return;
+        if self.observations_count > 0 {
+            say!(
+                "not learned: {} observations that floor rules hold; judging by this baseline will report them:",
+                self.observations_count
+            );
         }
-        say!(
-            "not learned: {} observations that floor rules hold; judging by this baseline will report them:",
-            self.observations_count
-        );
         for finding in &self.findings {
             say!("{}", finding_text::held(finding, baseline).trim_end());
+        }
+        if self.matches_held_count > 0 {
+            say!("not learned: {} observations that Sigma rules hold", self.matches_held_count);
+        }
+        if !self.matches.is_empty() {
+            say!("matched by Sigma rules, which no baseline silences:");
+        }
+        for finding in &self.matches {
+            say!("{}", finding_text::matched(finding).trim_end());
         }
         if self.unshown_count > 0 {
             say!("not shown: {} more", self.unshown_count);
@@ -147,6 +165,8 @@ impl Student {
             }
             self.held.add(finding);
         }
+        self.held.matches_held_count +=
+            self.output.matches.iter().filter(|found| found.is_held).count() as u64;
         for (observation, verdict) in &self.output.observations {
             if matches!(verdict, Verdict::Floor(_)) {
                 self.held.observations_count += 1;

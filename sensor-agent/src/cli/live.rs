@@ -6,6 +6,7 @@ use crate::enrich::process_table::Scope;
 use crate::event::Identity;
 use crate::pipeline::{Output, Pipeline, PipelineConfig};
 use crate::recording::Start;
+use crate::sigma::Rules;
 use crate::who::{self, Doing, Stage};
 use sensor_baseline::Baseline;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub(super) struct Wish {
     pub(super) emit_events: bool,
     /// Whether somebody tells the images of containers.
     pub(super) are_containers_named: bool,
+    pub(super) rules: Rules,
 }
 
 /// A pipeline for this host, seeded.
@@ -32,6 +34,7 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
         // These subcommands count repetitions themselves and tell each finding once.
         repeat_ns: u64::MAX,
         are_containers_named: wish.are_containers_named,
+        rules: wish.rules,
     });
     pipeline.seed(start.seed.clone());
     pipeline

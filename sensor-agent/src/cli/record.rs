@@ -11,6 +11,7 @@ use crate::finding::Finding;
 use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
 use crate::recording::RecordingWriter;
+use crate::sigma::Rules;
 use crate::who::{self, Stage};
 use anyhow::Context as _;
 use std::fs::File;
@@ -36,7 +37,13 @@ pub(super) fn run(arguments: &RecordArguments) -> anyhow::Result<ExitCode> {
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let file = File::create(&arguments.output).with_context(doing)?;
     let writer = RecordingWriter::new(BufWriter::new(file), &capture.start).with_context(doing)?;
-    let wish = Wish { baseline: None, scope: Scope::Host, emit_events: false, are_containers_named: true };
+    let wish = Wish {
+        baseline: None,
+        scope: Scope::Host,
+        emit_events: false,
+        are_containers_named: true,
+        rules: Rules::default(),
+    };
     let mut recorder = Recorder {
         writer,
         output: arguments.output.clone(),

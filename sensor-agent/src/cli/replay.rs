@@ -5,10 +5,12 @@ use super::judge::Verdicts;
 use super::live::{Wish, pipeline, print_troubles};
 use super::read_baseline;
 use super::report::ReportArguments;
+use super::sigma::SigmaArguments;
 use crate::enrich::process_table::Scope;
 use crate::event::BootNs;
 use crate::pipeline::Output;
 use crate::recording::{Part, RecordingReader};
+use crate::sigma::Rules;
 use anyhow::Context as _;
 use sensor_baseline::Baseline;
 use std::collections::BTreeMap;
@@ -29,12 +31,15 @@ pub(super) struct ReplayArguments {
     json: bool,
     #[command(flatten)]
     report: ReportArguments,
+    #[command(flatten)]
+    sigma: SigmaArguments,
 }
 
 pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
     let mut verdicts = Verdicts::default();
-    let replayed = replay(&arguments.file, baseline, |output| verdicts.add(output))?;
+    let rules = arguments.sigma.rules()?;
+    let replayed = replay(&arguments.file, baseline, rules, |output| verdicts.add(output))?;
     verdicts.print_unarmed();
     verdicts.print(arguments.json, &replayed.hostname)?;
     let trouble = replayed.has_losses.then_some("records were lost when this was recorded");
@@ -54,13 +59,19 @@ pub(super) struct Replayed {
 pub(super) fn replay(
     path: &Path,
     baseline: Baseline,
+    rules: Rules,
     mut take: impl FnMut(&mut Output),
 ) -> anyhow::Result<Replayed> {
     let name = || path.display().to_string();
     let file = File::open(path).with_context(|| format!("cannot open {}", name()))?;
     let mut reader = RecordingReader::new(BufReader::new(file)).with_context(name)?;
-    let wish =
-        Wish { baseline: Some(baseline), scope: Scope::Host, emit_events: false, are_containers_named: true };
+    let wish = Wish {
+        baseline: Some(baseline),
+        scope: Scope::Host,
+        emit_events: false,
+        are_containers_named: true,
+        rules,
+    };
     let mut pipeline = pipeline(reader.start(), wish);
     let mut output = Output::default();
     let end = loop {

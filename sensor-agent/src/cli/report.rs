@@ -69,10 +69,10 @@ fn junit(told: &Told<'_>) -> Report {
     for (finding, count) in &told.findings {
         let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
         status
-            .set_type(finding.reason.rule_id())
+            .set_type(finding.rule_id())
             .set_message(format!("[{}] {}", finding.severity.name(), finding.explanation.summary))
             .set_description(finding_text::block(finding, *count));
-        let name = format!("{} ({})", finding.behaviour, finding.reason.rule_id());
+        let name = format!("{} ({})", finding.behaviour, finding.rule_id());
         let mut case = TestCase::new(name, status);
         case.set_classname(&*finding.behaviour.workload.0);
         suite.add_test_case(case);
@@ -92,11 +92,8 @@ fn junit(told: &Told<'_>) -> Report {
 }
 
 fn sarif(told: &Told<'_>) -> Value {
-    let rules: BTreeMap<&str, Value> = told
-        .findings
-        .iter()
-        .map(|(finding, _)| (finding.reason.rule_id(), sarif_rule(finding.reason)))
-        .collect();
+    let rules: BTreeMap<&str, Value> =
+        told.findings.iter().map(|(finding, _)| (finding.rule_id(), sarif_rule(finding))).collect();
     let results: Vec<Value> =
         told.findings.iter().map(|(finding, count)| sarif_result(finding, *count, told)).collect();
     let note = |text: String| json!({ "level": "error", "message": { "text": text } });
@@ -119,16 +116,20 @@ fn sarif(told: &Told<'_>) -> Value {
     })
 }
 
-fn sarif_rule(reason: Reason) -> Value {
-    let (text, tags): (&str, Vec<String>) = match reason {
+fn sarif_rule(finding: &Finding) -> Value {
+    let (text, tags): (&str, Vec<String>) = match finding.reason {
         Reason::Novel => ("behaviour that the baseline does not allow", Vec::new()),
         Reason::Denied => ("behaviour that the baseline denies by name", Vec::new()),
+        Reason::Sigma => match finding.rules.first() {
+            Some(rule) => (&rule.title, rule.techniques.iter().map(|id| format!("attack/{id}")).collect()),
+            None => ("a Sigma rule", Vec::new()),
+        },
         Reason::Floor(rule) => {
             (rule.title, rule.techniques.iter().map(|id| format!("attack-{ATTACK_VERSION}/{id}")).collect())
         }
     };
     json!({
-        "id": reason.rule_id(),
+        "id": finding.rule_id(),
         "shortDescription": { "text": text },
         "properties": { "tags": tags },
     })
@@ -138,7 +139,7 @@ fn sarif_rule(reason: Reason) -> Value {
 fn sarif_result(finding: &Finding, count: u64, told: &Told<'_>) -> Value {
     let behaviour = finding.behaviour.to_string();
     json!({
-        "ruleId": finding.reason.rule_id(),
+        "ruleId": finding.rule_id(),
         "level": sarif_level(finding.severity),
         "message": { "text": finding.explanation.summary },
         "locations": [{
@@ -149,12 +150,13 @@ fn sarif_result(finding: &Finding, count: u64, told: &Told<'_>) -> Value {
             "logicalLocations": [{ "fullyQualifiedName": behaviour }],
         }],
         // GitHub tells alerts apart by this name of it, and by the line, which is the same for all, where it is missing.
-        "partialFingerprints": { "primaryLocationLineHash": fingerprint(finding.reason.rule_id(), &behaviour) },
+        "partialFingerprints": { "primaryLocationLineHash": fingerprint(finding.rule_id(), &behaviour) },
         "occurrenceCount": count,
         "properties": {
             "severity": finding.severity.name(),
             "nearest": finding.explanation.nearest,
             "edit": finding.explanation.edit,
+            "sigma": finding.rules.iter().map(|rule| &*rule.id).collect::<Vec<_>>(),
         },
     })
 }

@@ -12,6 +12,7 @@ use crate::enrich::process_table::Scope;
 use crate::event::BootNs;
 use crate::ocsf::{Host, Ocsf};
 use crate::pipeline::{EnrichedEvent, Output, Pipeline};
+use crate::sigma::Rules;
 use crate::who::Stage;
 use anyhow::Context as _;
 use std::io::{ErrorKind, Stdout, Write};
@@ -40,7 +41,13 @@ pub(super) struct WatchArguments {
 pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let selection = Selection::new(&arguments.kind, arguments.reads);
     let capture = Capture::begin(selection.captured())?;
-    let wish = Wish { baseline: None, scope: Scope::Host, emit_events: true, are_containers_named: false };
+    let wish = Wish {
+        baseline: None,
+        scope: Scope::Host,
+        emit_events: true,
+        are_containers_named: false,
+        rules: Rules::default(),
+    };
     let host = Host {
         hostname: capture.start.hostname.clone(),
         kernel_release: capture.start.kernel_release.clone(),

@@ -9,10 +9,12 @@ use crate::enrich::Process;
 use crate::enrich::recent::Recent;
 use crate::enrich::workload::{container_workload, image_workload};
 use crate::event::{BootNs, Tier};
+use crate::sigma::Rule;
 use crate::who::place::{ContainerRef, Place};
 use sensor_baseline::{Observation, Workload};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Which image a container runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ impl ContainerImage {
 pub(super) struct Act {
     /// What was done.
     pub(super) observation: Observation,
+    /// The rules that it meets.
+    pub(super) rules: Vec<Arc<Rule>>,
     /// Who did it, as it was then.
     pub(super) process: Process,
     /// Its program or its workload was a guess.

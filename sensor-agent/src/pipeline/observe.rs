@@ -1,16 +1,19 @@
 //! An event in a baseline's terms, and what the baseline says. Not the tables it draws on. It may call `event`,
 //! `enrich`, `finding` and the baseline crate.
 
-use super::{Output, Pipeline};
+use super::rules::{RuleKey, hold, of_rules};
+use super::{Output, Pipeline, RuleMatch};
 use crate::enrich::{FreshFiles, Process};
 use crate::event::{Body, Event, FileOpen, Identity, Socket, Tier};
-use crate::finding::{Finding, Reason};
+use crate::finding::{Finding, RULES_MAX, Reason};
+use crate::sigma::Rule;
 use sensor_baseline::{
-    Action, Baseline, Behaviour, Endpoint, Object, Observation, PathText, Protocol, Subject, Traits, UnixNs,
-    Verdict, floor, severity,
+    Action, Baseline, Behaviour, Endpoint, Object, Observation, PathText, Protocol, Severity, Subject,
+    Traits, UnixNs, Verdict, floor, severity,
 };
 use sensor_event::Family;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What makes two findings the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,21 +105,68 @@ pub(super) fn observed(
 }
 
 impl Pipeline {
-    pub(super) fn judge(&mut self, observation: Observation, doer: Doer<'_>, out: &mut Output) {
+    pub(super) fn judge(
+        &mut self,
+        observation: Observation,
+        rules: Vec<Arc<Rule>>,
+        doer: Doer<'_>,
+        out: &mut Output,
+    ) {
         self.counters.observations += 1;
         let verdict = match &self.config.baseline {
             Some(baseline) => baseline.judge(&observation),
             None => floor(&observation).map_or(Verdict::Learning, Verdict::Floor),
         };
-        if verdict == Verdict::Learning && doer.is_of_unknown {
-            // Nothing to learn: the subject is a guess, or the workload a number.
+        self.counters.sigma_matches += rules.len() as u64;
+        let is_learning = verdict == Verdict::Learning;
+        let of_verdict = Reason::of(&verdict);
+        // Nothing to learn: the subject is a guess, or the workload a number.
+        let is_guess = is_learning && doer.is_of_unknown;
+        let is_held = is_learning && !is_guess && hold(&rules);
+        if of_verdict.is_none() && !rules.is_empty() {
+            out.matches.push(RuleMatch { behaviour: observation.behaviour.clone(), is_held });
+        }
+        if let Some(reason) = of_verdict.or((!rules.is_empty()).then_some(Reason::Sigma)) {
+            self.report(doer, &observation, &verdict, (reason, rules), out);
+        }
+        if is_guess {
             self.counters.observations_of_unknown += 1;
-            return;
+        } else if is_held {
+            self.counters.sigma_held += 1;
+        } else {
+            out.observations.push((observation, verdict));
         }
-        if let Some(reason) = Reason::of(&verdict) {
-            self.report(doer, &observation, &verdict, reason, out);
+    }
+
+    /// Whether none of what speaks against it was reported lately; notes that it is now.
+    fn is_repeated(
+        &mut self,
+        behaviour: &Behaviour,
+        reason: Reason,
+        rules: &[Arc<Rule>],
+        baseline_version: u64,
+    ) -> bool {
+        let rule = match reason {
+            Reason::Floor(rule) => rule.id,
+            Reason::Novel | Reason::Denied | Reason::Sigma => "",
+        };
+        let mut is_repeated = true;
+        if reason != Reason::Sigma {
+            let key =
+                FindingKey { behaviour: behaviour.clone(), reason: reason.name(), rule, baseline_version };
+            if self.reported.find(&key, self.now).is_none() {
+                self.reported.put(key, (), self.now);
+                is_repeated = false;
+            }
         }
-        out.observations.push((observation, verdict));
+        for rule in rules {
+            let key = RuleKey { behaviour: behaviour.clone(), id: Arc::clone(&rule.id) };
+            if self.rules_reported.find(&key, self.now).is_none() {
+                self.rules_reported.put(key, (), self.now);
+                is_repeated = false;
+            }
+        }
+        is_repeated
     }
 
     fn report(
@@ -124,38 +174,37 @@ impl Pipeline {
         doer: Doer<'_>,
         observation: &Observation,
         verdict: &Verdict,
-        reason: Reason,
+        (reason, mut rules): (Reason, Vec<Arc<Rule>>),
         out: &mut Output,
     ) {
         let baseline = self.config.baseline.as_ref();
         let baseline_version = baseline.and_then(|baseline| baseline.version).unwrap_or(0);
-        let rule = match reason {
-            Reason::Floor(rule) => rule.id,
-            Reason::Novel | Reason::Denied => "",
-        };
         let behaviour = observation.behaviour.clone();
-        let key = FindingKey { behaviour: behaviour.clone(), reason: reason.name(), rule, baseline_version };
-        if self.reported.find(&key, self.now).is_some() {
+        if self.is_repeated(&behaviour, reason, &rules, baseline_version) {
             self.counters.findings_repeated += 1;
             return;
         }
-        self.reported.put(key, (), self.now);
         self.counters.findings += 1;
+        self.counters.sigma_matches_unnamed += rules.len().saturating_sub(RULES_MAX) as u64;
+        rules.truncate(RULES_MAX);
         let process = doer.process;
         let incident = self.incidents.of(process, observation.time, self.now);
         let empty = Baseline::empty("");
+        let explanation = self.config.baseline.as_ref().unwrap_or(&empty).explain(observation, verdict);
+        let worst = rules.first().map_or(Severity::Informational, |rule| rule.level);
         out.findings.push(Finding {
             time: observation.time,
-            severity: severity(observation, verdict),
+            severity: severity(observation, verdict).max(worst),
             reason,
             behaviour,
             process: process.facts(),
             ancestors: self.processes.ancestors(process).map(Process::facts).collect(),
-            explanation: self.config.baseline.as_ref().unwrap_or(&empty).explain(observation, verdict),
+            explanation: if reason == Reason::Sigma { of_rules(&rules, explanation) } else { explanation },
             tier: doer.tier.name(),
             object_from_caller: observation.traits.object_from_caller,
             baseline_version,
             incident,
+            rules,
         });
     }
 }

@@ -32,6 +32,7 @@ use crate::kernel::{Kernel, KernelOptions, boot_to_unix_offset_ns};
 use crate::learned_store::LearnedStore;
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::rescan::Rescanner;
+use crate::sigma::{self, Rules};
 use crate::spool::{Spool, SpoolOptions};
 use crate::state_dir::StateDir;
 use crate::teller::Teller;
@@ -89,6 +90,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         own: Some(seed::own_identity().context("cannot read /proc/self")?),
         boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
         are_containers_named: true,
+        rules: sigma_rules(&config.sigma)?,
         ..PipelineConfig::default()
     });
     // What happens during the scan is in the rings.
@@ -111,6 +113,24 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         is_ending: is_ending.clone(),
     };
     run_parts(&runtime, drain, uplink, &is_ending, hooks)
+}
+
+/// Reads the Sigma rules and logs which are not in force.
+fn sigma_rules(config: &crate::config::Sigma) -> anyhow::Result<Rules> {
+    let loaded = sigma::load(&config.folders, config.level_min).context("sigma.folders")?;
+    for refused in &loaded.refused {
+        tracing::warn!(
+            file = %refused.file.display(),
+            title = refused.title,
+            "Sigma rule is not in force: {}",
+            refused.reason
+        );
+    }
+    if !config.folders.is_empty() {
+        let (loaded, refused, below) = (loaded.rules.len(), loaded.refused.len(), loaded.below_level_count);
+        tracing::info!(loaded, refused, below_level = below, "Sigma rules");
+    }
+    Ok(loaded.rules)
 }
 
 /// Runs the drain thread and the uplink until a signal comes, or until capture fails.

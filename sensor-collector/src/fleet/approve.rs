@@ -61,6 +61,10 @@ fn plan(connection: &Connection, fleet: &str, id: &FindingId) -> Result<Push, Fl
 
 /// The floor rule behind a finding: whether it yields to an entry is the rule's own property.
 fn finding_rule(finding: &v1::Finding) -> Result<Option<&'static FloorRule>, FleetError> {
+    if finding.reason == i32::from(v1::Reason::Sigma) {
+        let id = finding.sigma_rules.first().map_or("without a name", |rule| rule.id.as_str());
+        return Err(cannot(format!("Sigma rule {id} holds whatever a baseline allows")));
+    }
     if finding.reason != i32::from(v1::Reason::Floor) {
         return Ok(None);
     }

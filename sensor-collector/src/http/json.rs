@@ -36,6 +36,7 @@ pub(super) struct FindingJson {
     process: Option<ProcessJson>,
     ancestors: Vec<ProcessJson>,
     floor_rule: Option<FloorRuleJson>,
+    rules: Vec<SigmaRuleJson>,
     explanation: ExplanationJson,
     tier: String,
     object_from_caller: bool,
@@ -64,6 +65,14 @@ struct FloorRuleJson {
     title: String,
     techniques: Vec<String>,
     attack_version: String,
+}
+
+#[derive(Serialize)]
+struct SigmaRuleJson {
+    id: String,
+    title: String,
+    level: &'static str,
+    techniques: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -118,6 +127,7 @@ impl FindingJson {
             process: finding.process.map(ProcessJson::from),
             ancestors: finding.ancestors.into_iter().map(ProcessJson::from).collect(),
             floor_rule: finding.floor_rule.map(FloorRuleJson::from),
+            rules: finding.sigma_rules.into_iter().map(SigmaRuleJson::from).collect(),
             explanation: ExplanationJson {
                 summary: explanation.summary,
                 nearest: explanation.nearest,
@@ -156,6 +166,13 @@ impl From<v1::FloorRule> for FloorRuleJson {
             techniques: rule.techniques,
             attack_version: rule.attack_version,
         }
+    }
+}
+
+impl From<v1::SigmaRule> for SigmaRuleJson {
+    fn from(rule: v1::SigmaRule) -> Self {
+        let level = severity(rule.level());
+        Self { id: rule.id, title: rule.title, level, techniques: rule.techniques }
     }
 }
 
@@ -220,6 +237,7 @@ fn reason(reason: v1::Reason) -> &'static str {
         v1::Reason::Novel => "novel",
         v1::Reason::Floor => "floor",
         v1::Reason::Denied => "denied",
+        v1::Reason::Sigma => "sigma",
     }
 }
 

@@ -274,7 +274,7 @@ async fn a_broken_file_is_refused_with_its_place_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_approved_finding_is_allowed_by_the_next_version_and_a_floor_finding_is_not() {
+async fn an_approved_finding_is_allowed_by_the_next_version_and_one_of_a_rule_is_not() {
     let world = World::start().await;
     let agent = world.enroll().await;
     world.put(PATH, BASELINE).await;
@@ -284,9 +284,12 @@ async fn an_approved_finding_is_allowed_by_the_next_version_and_a_floor_finding_
     let mut floor = finding(2, nginx(v1::Action::Exec, "/memfd:x"), v1::Reason::Floor);
     let Some(v1::item::Content::Finding(body)) = &mut floor.content else { unreachable!("made above") };
     body.floor_rule = Some(v1::FloorRule { id: "fileless-exec".to_owned(), ..v1::FloorRule::default() });
-    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 2).await;
-    stream.send_items(vec![novel, floor]).await;
-    assert_eq!(stream.ack().await, 2);
+    let mut sigma = finding(3, nginx(v1::Action::Exec, "/usr/bin/nc"), v1::Reason::Sigma);
+    let Some(v1::item::Content::Finding(body)) = &mut sigma.content else { unreachable!("made above") };
+    body.sigma_rules = vec![v1::SigmaRule { id: "r-1".to_owned(), ..v1::SigmaRule::default() }];
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 3).await;
+    stream.send_items(vec![novel, floor, sigma]).await;
+    assert_eq!(stream.ack().await, 3);
 
     let approve = |seq: u64| format!(r#"{{"finding":"{}:5e5e5e5e:{seq}"}}"#, agent.id);
     let (status, body) = world.post(&format!("{PATH}/approve"), &approve(1)).await;
@@ -299,7 +302,10 @@ async fn an_approved_finding_is_allowed_by_the_next_version_and_a_floor_finding_
     let (status, body) = world.post(&format!("{PATH}/approve"), &approve(2)).await;
     assert_eq!(status, 409, "{body}");
     assert!(body["error"].as_str().unwrap().contains("floor rule"), "{body}");
-    let (status, _) = world.post(&format!("{PATH}/approve"), &approve(3)).await;
+    let (status, body) = world.post(&format!("{PATH}/approve"), &approve(3)).await;
+    assert_eq!(status, 409, "{body}");
+    assert!(body["error"].as_str().unwrap().contains("Sigma rule r-1"), "{body}");
+    let (status, _) = world.post(&format!("{PATH}/approve"), &approve(4)).await;
     assert_eq!(status, 404);
     let (_, error) = world.post("/v1/fleets/db/baseline/approve", &approve(1)).await;
     assert!(error["error"].as_str().unwrap().contains("does not exist"), "{error}");

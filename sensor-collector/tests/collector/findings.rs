@@ -2,6 +2,7 @@
 
 use sensor_collector::store::StoreError;
 use sensor_proto::v1;
+use serde_json::json;
 use tonic::Code;
 
 use crate::support::{EPOCH, FindingsStream, World, finding, nginx, within};
@@ -38,6 +39,7 @@ async fn a_finding_goes_from_the_stream_to_the_query() {
     assert_eq!(first["ancestors"][0]["exe"], "/usr/sbin/nginx");
     assert_eq!(first["explanation"]["edit"], "an edit");
     assert!(first["latency_ms"].is_f64() && first["floor_rule"].is_null());
+    assert_eq!(first["rules"], json!([]), "an agent without rules sends none");
 
     let (status, one) = world.get(&format!("/v1/findings/{}", first["id"].as_str().unwrap())).await;
     assert_eq!((status, &one), (200, first));
@@ -45,6 +47,28 @@ async fn a_finding_goes_from_the_stream_to_the_query() {
     assert_eq!(status, 404);
     let (status, error) = world.get("/v1/findings/../../etc").await;
     assert_eq!(status, 404, "{error}");
+}
+
+#[tokio::test]
+async fn the_sigma_rules_of_a_finding_are_shown() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let mut item = finding(1, nginx(v1::Action::Exec, "/usr/bin/curl"), v1::Reason::Sigma);
+    let Some(v1::item::Content::Finding(finding)) = &mut item.content else { panic!("it is a finding") };
+    finding.sigma_rules = vec![v1::SigmaRule {
+        id: "r-1".to_owned(),
+        title: "A rule".to_owned(),
+        level: v1::Severity::High.into(),
+        techniques: vec!["T1105".to_owned()],
+    }];
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 1).await;
+    stream.send_items(vec![item]).await;
+    assert_eq!(stream.ack().await, 1);
+    let (_, page) = world.get("/v1/findings").await;
+    let told = &page["findings"][0];
+    assert_eq!(told["reason"], "sigma");
+    let rule = json!({"id": "r-1", "title": "A rule", "level": "high", "techniques": ["T1105"]});
+    assert_eq!(told["rules"], json!([rule]));
 }
 
 #[tokio::test]

@@ -346,6 +346,7 @@ pub(crate) fn finding(seq: u64, behaviour: v1::Behaviour, reason: v1::Reason) ->
         process: Some(process(10, "/usr/bin/curl")),
         ancestors: vec![process(9, "/usr/sbin/nginx")],
         floor_rule: None,
+        sigma_rules: Vec::new(),
         explanation: Some(v1::Explanation {
             summary: "a sentence".to_owned(),
             nearest: vec!["/usr/sbin/nginx".to_owned()],

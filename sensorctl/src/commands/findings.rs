@@ -28,7 +28,7 @@ pub(super) fn list(client: &Client, list: &FindingsList, json: bool) -> Result<S
             cell(&finding["subject"]),
             cell(&finding["action"]),
             cell(&finding["object"]),
-            cell(&finding["floor_rule"]["techniques"]),
+            techniques(finding),
             cell(&finding["id"]),
         ]
     };
@@ -102,6 +102,9 @@ fn describe(finding: &Value) -> String {
     line("subject", cell(&finding["subject"]));
     line("action", cell(&finding["action"]));
     let claimed = if finding["object_from_caller"] == true { " (as the caller named it)" } else { "" };
+    for (at, rule) in items(finding, "rules").iter().enumerate() {
+        line(if at == 0 { "rule" } else { "" }, sigma_rule(rule));
+    }
     line("object", format!("{}{claimed}", cell(&finding["object"])));
     line("seen by", cell(&finding["tier"]));
     line("process", process(&finding["process"]));
@@ -148,6 +151,24 @@ fn who(who: &Value) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+/// Of the floor rule and of every Sigma rule, each once.
+fn techniques(finding: &Value) -> String {
+    let mut ids: Vec<String> = Vec::new();
+    for rule in std::iter::once(&finding["floor_rule"]).chain(items(finding, "rules")) {
+        ids.extend(items(rule, "techniques").iter().map(cell));
+    }
+    ids.sort();
+    ids.dedup();
+    if ids.is_empty() { "-".to_owned() } else { ids.join(",") }
+}
+
+/// A Sigma rule in one line.
+fn sigma_rule(rule: &Value) -> String {
+    let (id, title, level) = (cell(&rule["id"]), cell(&rule["title"]), cell(&rule["level"]));
+    let attack = items(rule, "techniques").iter().map(|id| format!(", {}", cell(id))).collect::<String>();
+    format!("{title} (Sigma {id}, {level}{attack})")
+}
+
 fn reason(finding: &Value) -> String {
     let rule = &finding["floor_rule"];
     if rule.is_null() {
@@ -180,7 +201,7 @@ fn shell_word(word: &str) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::describe;
+    use super::{describe, techniques};
 
     #[test]
     fn a_finding_names_process_parents_object_rule_and_edit() {
@@ -190,14 +211,22 @@ mod tests {
             "subject": "/usr/bin/a", "action": "write", "object": "/etc/cron.d/x", "object_from_caller": true,
             "tier": "tracepoint",
             "floor_rule": {"id": "cron", "title": "write of a scheduled job", "techniques": ["T1053.003"], "attack_version": "19.1"},
+            "rules": [{"id": "r-1", "title": "A job", "level": "medium", "techniques": ["T1053.003", "T1105"]}],
             "process": {"pid": 7, "exe": "/bin/sh", "argv": ["sh", "-c", "echo x"], "uid": 0, "euid": 0, "cwd": "/", "cgroup": "/x",
                         "who": {"user": "root", "container": {"id": "ab", "name": "web", "image": "shop/web:1"}, "origin": {"kind": "container"}}},
             "ancestors": [{"pid": 6, "exe": "/usr/bin/a", "argv": ["a"], "uid": 0, "euid": 0}],
             "explanation": {"summary": "it did", "nearest": ["write /x"], "edit": "workloads:\n  unit:a.service:\n"},
         });
+        assert_eq!(techniques(&finding), "T1053.003,T1105");
+        assert_eq!(
+            techniques(&json!({"floor_rule": null})),
+            "-",
+            "from a collector that does not know rules"
+        );
         let text = describe(&finding);
         for part in [
             "reason       floor (cron: write of a scheduled job; ATT&CK 19.1 T1053.003)",
+            "rule         A job (Sigma r-1, medium, T1053.003, T1105)",
             "object       /etc/cron.d/x (as the caller named it)",
             "process      7 /bin/sh (uid 0 euid 0): sh -c 'echo x'",
             "who          user root, container web, image shop/web:1, from container",

@@ -5,6 +5,7 @@ use super::super::replay::replay;
 use super::{found, print, read_baseline};
 use crate::finding::Reason;
 use crate::pipeline::Output;
+use crate::sigma::Rules;
 use sensor_baseline::{Baseline, Behaviour, Severity};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -119,7 +120,9 @@ type Key = (Behaviour, &'static str);
 fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {
     let (mut findings, mut has_losses) = (BTreeMap::new(), false);
     for recording in recordings {
-        has_losses |= replay(recording, baseline.clone(), |output| add(&mut findings, output))?.has_losses;
+        has_losses |=
+            replay(recording, baseline.clone(), Rules::default(), |output| add(&mut findings, output))?
+                .has_losses;
     }
     Ok((findings, has_losses))
 }

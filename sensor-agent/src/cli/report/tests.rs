@@ -1,13 +1,15 @@
 //! Reports of a pipeline's own findings, read back. Not a schema check. It may call the parent module and the pipeline.
 
 use super::{ReportArguments, Told, junit, sarif};
-use crate::finding::Finding;
+use crate::finding::{Finding, Reason};
 use crate::pipeline::{Output, Pipeline, PipelineConfig};
 use crate::record_fixture::Who;
+use crate::sigma::Rule;
 use quick_junit::Report;
-use sensor_baseline::Baseline;
+use sensor_baseline::{Baseline, Severity};
 use sensor_event::{ExecFlags, PathFlags};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A shell that nginx never ran, with an argument that XML cannot hold, and a program without a file.
 fn findings() -> Vec<Finding> {
@@ -80,6 +82,29 @@ fn sarif_names_rule_level_place_and_edit() {
     let cut = sarif(&Told { dropped_count: 7, ..told(&findings) });
     let note = &cut["runs"][0]["invocations"][0]["toolExecutionNotifications"][0]["message"]["text"];
     assert!(note.as_str().unwrap().starts_with("7 more findings"), "{note}");
+}
+
+#[test]
+fn a_finding_of_a_sigma_rule_is_called_by_the_rules_id() {
+    let mut findings = findings();
+    findings.truncate(1);
+    findings[0].reason = Reason::Sigma;
+    findings[0].rules = vec![Arc::new(Rule {
+        id: "r-1".into(),
+        title: "A rule".to_owned(),
+        level: Severity::High,
+        techniques: vec!["T1105".to_owned()],
+    })];
+    let log = sarif(&told(&findings));
+    let run = &log["runs"][0];
+    assert_eq!(run["results"][0]["ruleId"], "r-1");
+    assert_eq!(run["results"][0]["properties"]["sigma"][0], "r-1");
+    let rule = &run["tool"]["driver"]["rules"][0];
+    assert_eq!((&rule["id"], &rule["shortDescription"]["text"]), (&"r-1".into(), &"A rule".into()));
+    assert_eq!(rule["properties"]["tags"][0], "attack/T1105");
+    let report = Report::deserialize_from_str(&junit(&told(&findings)).to_string().unwrap()).unwrap();
+    let name = report.test_suites[0].test_cases[0].name.as_str();
+    assert_eq!(name, "unit:web.service /usr/sbin/nginx exec /usr/bin/dash (r-1)");
 }
 
 #[test]

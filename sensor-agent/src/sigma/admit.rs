@@ -1,0 +1,177 @@
+//! Which rules can be put in force, and why the others cannot. No I/O. It may call the rule
+//! engine and the baseline crate's types.
+
+use super::{Admitted, Category, Rule};
+use rsigma_eval::compile_rule;
+use rsigma_parser::{Detection, DetectionItem, Level, SigmaRule, SigmaValue};
+use sensor_baseline::Severity;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why a rule, or a file of rules, is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// The file is too large.
+    #[error("longer than {0} bytes")]
+    TooLarge(u64),
+    /// The folder holds too many files.
+    #[error("more than {0} files: neither this one nor any that follows is read")]
+    TooMany(usize),
+    /// The folder lies too deep.
+    #[error("more than {0} folders deep: not looked into")]
+    TooDeep(usize),
+    /// It is no rule.
+    #[error("{0}")]
+    Parse(String),
+    /// It has no detection of its own.
+    #[error("a {0}: only rules that match single events are supported")]
+    Kind(&'static str),
+    /// It is about something else.
+    #[error("its log source is {0}")]
+    Logsource(String),
+    /// It needs what no event has.
+    #[error("{category} events do not have the field {field}")]
+    Field {
+        /// The field.
+        field: String,
+        /// The rule's category.
+        category: &'static str,
+    },
+    /// It asks for a user by name.
+    #[error("User {0}: only root and user numbers are known")]
+    User(String),
+    /// It looks for words anywhere.
+    #[error("it looks for words in any field, and events are no free text")]
+    Keywords,
+    /// Another rule has its id.
+    #[error("its id {id} is that of a rule in {}", file.display())]
+    Repeated {
+        /// The id.
+        id: Arc<str>,
+        /// Where the other is.
+        file: PathBuf,
+    },
+    /// A text is too long to be told with each finding.
+    #[error("its {0} is longer than {TEXT_BYTES_MAX} bytes")]
+    LongText(&'static str),
+}
+
+impl Refusal {
+    pub(super) fn parse(error: &dyn std::fmt::Display) -> Self {
+        Self::Parse(one_line(error))
+    }
+}
+
+/// Takes a rule, or says why not. Its place is the one it will have.
+pub(super) fn admit(rule: SigmaRule, place: usize) -> Result<Admitted, Refusal> {
+    let category = category(&rule)?;
+    for detection in rule.detection.named.values() {
+        check(detection, category)?;
+    }
+    let title = rule.title.clone();
+    let id = Arc::from(rule.id.as_deref().unwrap_or(&title));
+    let about = Rule { id, level: severity(rule.level), techniques: techniques(&rule.tags), title };
+    for (what, text) in [("id", &*about.id), ("title", &about.title)] {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Refusal::LongText(what));
+        }
+    }
+    let numbered = SigmaRule { id: Some(place.to_string()), ..rule };
+    let compiled = compile_rule(&numbered).map_err(|error| Refusal::parse(&error))?;
+    Ok(Admitted { category, rule: about, compiled })
+}
+
+fn category(rule: &SigmaRule) -> Result<Category, Refusal> {
+    let source = &rule.logsource;
+    let known = |name: &String| Category::ALL.into_iter().find(|category| category.name() == name);
+    let is_linux = source.product.as_deref().is_none_or(|product| product == "linux");
+    match source.category.as_ref().and_then(known) {
+        Some(category) if is_linux && source.service.is_none() && source.custom.is_empty() => Ok(category),
+        _ => {
+            let parts =
+                [("product", &source.product), ("category", &source.category), ("service", &source.service)];
+            let mut told: Vec<String> = parts
+                .into_iter()
+                .filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)))
+                .collect();
+            told.extend(source.custom.iter().map(|(name, value)| format!("{name} {value}")));
+            Err(Refusal::Logsource(if told.is_empty() { "empty".to_owned() } else { told.join(", ") }))
+        }
+    }
+}
+
+fn check(detection: &Detection, category: Category) -> Result<(), Refusal> {
+    match detection {
+        Detection::AllOf(items) => items.iter().try_for_each(|item| check_item(item, category)),
+        Detection::AnyOf(parts) | Detection::And(parts) => {
+            parts.iter().try_for_each(|part| check(part, category))
+        }
+        Detection::Keywords(_) => Err(Refusal::Keywords),
+        // No field of ours is a list.
+        Detection::ArrayMatch { field, .. } => Err(missing(field, category)),
+        Detection::Conditional { named, .. } => named.values().try_for_each(|part| check(part, category)),
+    }
+}
+
+fn check_item(item: &DetectionItem, category: Category) -> Result<(), Refusal> {
+    let Some(field) = &item.field.name else { return Err(Refusal::Keywords) };
+    if !category.fields().contains(&field.as_str()) {
+        return Err(missing(field, category));
+    }
+    if field == "User" {
+        item.values.iter().try_for_each(check_user)?;
+    }
+    Ok(())
+}
+
+/// Whether the user is one that events name as the rule does.
+fn check_user(value: &SigmaValue) -> Result<(), Refusal> {
+    match value {
+        SigmaValue::String(name) => {
+            let name = &name.original;
+            let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+            if is_number || name == "root" { Ok(()) } else { Err(Refusal::User(name.clone())) }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn missing(field: &str, category: Category) -> Refusal {
+    Refusal::Field { field: field.to_owned(), category: category.name() }
+}
+
+/// A rule without a level is as bad as most.
+const fn severity(level: Option<Level>) -> Severity {
+    match level {
+        Some(Level::Informational) => Severity::Informational,
+        Some(Level::Low) => Severity::Low,
+        Some(Level::Medium) | None => Severity::Medium,
+        Some(Level::High) => Severity::High,
+        Some(Level::Critical) => Severity::Critical,
+    }
+}
+
+fn techniques(tags: &[String]) -> Vec<String> {
+    let ids = tags.iter().filter_map(|tag| {
+        let id = tag.to_ascii_lowercase().strip_prefix("attack.t")?.to_owned();
+        let is_number = id.len() <= TECHNIQUE_BYTES_MAX
+            && id.starts_with(|first: char| first.is_ascii_digit())
+            && id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        is_number.then(|| format!("T{id}"))
+    });
+    ids.take(TECHNIQUES_MAX).collect()
+}
+
+fn one_line(text: &dyn std::fmt::Display) -> String {
+    text.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Bytes of an id or a title at most: every finding tells them.
+const TEXT_BYTES_MAX: usize = 256;
+/// Bytes of a technique's number at most: 1059.004 has eight.
+const TECHNIQUE_BYTES_MAX: usize = 8;
+/// Techniques of a rule that are told at most.
+const TECHNIQUES_MAX: usize = 16;
