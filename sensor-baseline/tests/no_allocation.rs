@@ -1,5 +1,7 @@
 //! Judging takes no memory. Not its time: that is `benches/judge.rs`. It may call the crate's public items.
 
+use sensor_baseline::Floor;
+
 mod support;
 
 #[test]
@@ -7,10 +9,10 @@ fn judging_allocates_nothing() {
     let baseline = support::baseline();
     for (name, observation, expected) in support::observations() {
         // Whatever is made once is made now.
-        assert_eq!(baseline.judge(&observation), expected, "{name}");
+        assert_eq!(baseline.judge(&observation, Floor::built_in()), expected, "{name}");
         let used = allocation_counter::measure(|| {
             for _ in 0..100 {
-                assert_eq!(baseline.judge(&observation), expected);
+                assert_eq!(baseline.judge(&observation, Floor::built_in()), expected);
             }
         });
         assert_eq!(used.count_total, 0, "{expected:?} {name}");

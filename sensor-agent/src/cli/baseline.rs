@@ -9,7 +9,7 @@ use super::{EXIT_FINDINGS, read_baseline};
 use anyhow::Context as _;
 use clap::Subcommand;
 use sensor_baseline::{
-    Action, Baseline, Behaviour, Object, Observation, Subject, Traits, UnixNs, Workload, diff, lint,
+    Action, Baseline, Behaviour, Floor, Object, Observation, Subject, Traits, UnixNs, Workload, diff, lint,
     settle_ports, union,
 };
 use std::io::Write as _;
@@ -89,7 +89,7 @@ pub(super) fn run(command: &BaselineCommand) -> anyhow::Result<ExitCode> {
 fn run_lint(arguments: &LintArguments) -> anyhow::Result<ExitCode> {
     let mut text = String::new();
     for file in &arguments.files {
-        for lint in lint(&read_baseline(file)?) {
+        for lint in lint(&read_baseline(file)?, Floor::built_in()) {
             text += &format!("{}: {lint}\n", file.display());
         }
     }
@@ -146,7 +146,7 @@ fn run_explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     if !baseline.is_armed(&observation.behaviour.workload) {
         say!("{}: does not list the workload {}", arguments.file.display(), arguments.workload);
     }
-    let verdict = baseline.judge(&observation);
+    let verdict = baseline.judge(&observation, Floor::built_in());
     let explanation = baseline.explain(&observation, &verdict);
     let mut text = format!("{}\n", explanation.summary);
     for nearest in &explanation.nearest {

@@ -28,6 +28,7 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
         emit_events: wish.emit_events,
         // These subcommands count repetitions themselves and tell each finding once.
         repeat_ns: u64::MAX,
+        ..PipelineConfig::default()
     });
     pipeline.seed(start.seed.clone());
     pipeline
@@ -49,6 +50,9 @@ pub(super) fn feed(pipeline: &mut Pipeline, batch: &Batch, output: &mut Output) 
 pub(super) fn print_troubles(pipeline: &Pipeline, more: BTreeMap<&'static str, u64>) {
     let mut counters = pipeline.counters();
     counters.extend(more);
+    for (rule, count) in pipeline.silenced() {
+        say!("counted findings_silenced{{rule={rule}}}={count}");
+    }
     for name in TROUBLES {
         if let Some(count) = counters.get(name).filter(|count| **count > 0) {
             say!("counted {name}={count}");

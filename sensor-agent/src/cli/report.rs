@@ -6,7 +6,7 @@ use super::learn::write_whole;
 use crate::finding::{Finding, Reason};
 use anyhow::Context as _;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
-use sensor_baseline::{ATTACK_VERSION, Severity};
+use sensor_baseline::Severity;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ fn sarif(told: &Told<'_>) -> Value {
     let rules: BTreeMap<&str, Value> = told
         .findings
         .iter()
-        .map(|(finding, _)| (finding.reason.rule_id(), sarif_rule(finding.reason)))
+        .map(|(finding, _)| (finding.reason.rule_id(), sarif_rule(&finding.reason)))
         .collect();
     let results: Vec<Value> =
         told.findings.iter().map(|(finding, count)| sarif_result(finding, *count, told)).collect();
@@ -119,12 +119,13 @@ fn sarif(told: &Told<'_>) -> Value {
     })
 }
 
-fn sarif_rule(reason: Reason) -> Value {
+fn sarif_rule(reason: &Reason) -> Value {
     let (text, tags): (&str, Vec<String>) = match reason {
         Reason::Novel => ("behaviour that the baseline does not allow", Vec::new()),
         Reason::Denied => ("behaviour that the baseline denies by name", Vec::new()),
         Reason::Floor(rule) => {
-            (rule.title, rule.techniques.iter().map(|id| format!("attack-{ATTACK_VERSION}/{id}")).collect())
+            let tag = |id| format!("attack-{}/{id}", rule.attack_version);
+            (&rule.title, rule.technique_ids().map(tag).collect())
         }
     };
     json!({

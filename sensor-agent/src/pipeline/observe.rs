@@ -7,17 +7,18 @@ use crate::event::{Body, Event, FileOpen, Identity, Socket};
 use crate::finding::{Finding, Reason};
 use sensor_baseline::{
     Action, Baseline, Behaviour, Endpoint, Object, Observation, PathText, Protocol, Subject, Traits, UnixNs,
-    Verdict, floor, severity,
+    Verdict,
 };
 use sensor_event::Family;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What makes two findings the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FindingKey {
     behaviour: Behaviour,
     reason: &'static str,
-    rule: &'static str,
+    rule: String,
     baseline_version: u64,
 }
 
@@ -29,7 +30,11 @@ pub(super) fn observed(
     time: UnixNs,
 ) -> Option<Observation> {
     let (workload, now, own) = (&process.workload, event.time, process.identity);
-    let mut traits = Traits { acting_is_shell: process.image.is_shell(), ..Traits::default() };
+    let mut traits = Traits {
+        acting_is_shell: process.image.is_shell(),
+        acting_is_transparent: process.image.is_transparent(),
+        ..Traits::default()
+    };
     let (action, object) = match &event.body {
         Body::Exec(exec) => {
             traits.fileless = exec.is_fileless();
@@ -99,9 +104,13 @@ impl Pipeline {
         out: &mut Output,
     ) {
         self.counters.observations += 1;
+        let held = self.config.floor.held(&observation);
+        if let Some(rule) = held.silenced {
+            *self.silenced.entry(rule.id.clone()).or_default() += 1;
+        }
         let verdict = match &self.config.baseline {
-            Some(baseline) => baseline.judge(&observation),
-            None => floor(&observation).map_or(Verdict::Learning, Verdict::Floor),
+            Some(baseline) => baseline.judge_held(&observation, held.rule),
+            None => held.rule.map_or(Verdict::Learning, |rule| Verdict::Floor(Arc::clone(rule))),
         };
         if verdict == Verdict::Learning && process.is_unknown() {
             // Nothing to learn: the subject is a guess, or the workload a number.
@@ -125,10 +134,7 @@ impl Pipeline {
     ) {
         let baseline = self.config.baseline.as_ref();
         let baseline_version = baseline.and_then(|baseline| baseline.version).unwrap_or(0);
-        let rule = match reason {
-            Reason::Floor(rule) => rule.id,
-            Reason::Novel | Reason::Denied => "",
-        };
+        let rule = reason.rule_id().to_owned();
         let behaviour = observation.behaviour.clone();
         let key = FindingKey { behaviour: behaviour.clone(), reason: reason.name(), rule, baseline_version };
         if self.reported.find(&key, self.now).is_some() {
@@ -141,7 +147,7 @@ impl Pipeline {
         let empty = Baseline::empty("");
         out.findings.push(Finding {
             time: observation.time,
-            severity: severity(observation, verdict),
+            severity: self.config.floor.severity(observation, verdict),
             reason,
             behaviour,
             // Of an exec: what it became, with its arguments.

@@ -172,6 +172,9 @@ impl Drain {
         report.counters.insert("log_lines_dropped".to_owned(), self.teller.dropped());
         let counted = pipeline.into_iter().chain(self.stage.counters()).chain(self.rescanner.troubles());
         report.counters.extend(counted.map(|(name, value)| (name.to_owned(), value)));
+        let silenced = self.pipeline.silenced().iter();
+        let silenced = silenced.map(|(rule, count)| (format!("findings_silenced{{rule={rule}}}"), *count));
+        report.counters.extend(silenced);
         report.degraded.extend(self.kernel.hooks().iter().filter_map(|hook| match &hook.state {
             HookState::Attached => None,
             HookState::Failed(reason) => Some(format!("{}: {}: {reason}", hook.event, hook.hook)),

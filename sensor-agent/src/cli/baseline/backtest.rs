@@ -60,7 +60,7 @@ pub(super) struct Change {
 pub(super) struct Told {
     behaviour: Behaviour,
     severity: Severity,
-    reason: &'static str,
+    reason: String,
     summary: String,
     count: u64,
 }
@@ -113,7 +113,7 @@ impl Told {
 }
 
 /// What was found, and why: a floor rule by its id.
-type Key = (Behaviour, &'static str);
+type Key = (Behaviour, String);
 
 /// What is found in recordings, and whether records were lost when they were made.
 fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {
@@ -128,8 +128,8 @@ fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<(BTre
 fn add(findings: &mut BTreeMap<Key, Told>, output: &mut Output) {
     for finding in output.findings.drain(..) {
         let behaviour = finding.behaviour;
-        let reason = finding.reason.rule_id();
-        findings.entry((behaviour.clone(), reason)).or_insert_with(|| Told {
+        let reason = finding.reason.rule_id().to_owned();
+        findings.entry((behaviour.clone(), reason.clone())).or_insert_with(|| Told {
             behaviour,
             severity: finding.severity,
             reason,
@@ -139,7 +139,7 @@ fn add(findings: &mut BTreeMap<Key, Told>, output: &mut Output) {
     }
     for (observation, verdict) in output.observations.drain(..) {
         let Some(reason) = Reason::of(&verdict) else { continue };
-        if let Some(told) = findings.get_mut(&(observation.behaviour, reason.rule_id())) {
+        if let Some(told) = findings.get_mut(&(observation.behaviour, reason.rule_id().to_owned())) {
             told.count += 1;
         }
     }
