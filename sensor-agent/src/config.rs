@@ -23,6 +23,8 @@ pub struct Config {
     pub spool_bytes_max: u64,
     /// State folders of containerd, each with its socket, besides the usual ones.
     pub containerd: Vec<PathBuf>,
+    /// Files of floor rules and silences, besides the built-in rules.
+    pub floor: Vec<PathBuf>,
     /// The host name in findings.
     pub hostname: String,
     /// What is logged, in the syntax of `RUST_LOG`.
@@ -53,6 +55,7 @@ struct ConfigFile {
     rings: RingsTable,
     spool: SpoolTable,
     containers: ContainersTable,
+    floor: FloorTable,
 }
 
 #[derive(Deserialize, Default)]
@@ -79,6 +82,12 @@ struct SpoolTable {
 #[serde(deny_unknown_fields, default)]
 struct ContainersTable {
     containerd: Vec<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct FloorTable {
+    files: Vec<PathBuf>,
 }
 
 impl Config {
@@ -111,7 +120,8 @@ impl Config {
             lifecycle_ring_bytes: ring("lifecycle_bytes", file.rings.lifecycle_bytes, LIFECYCLE_RING_BYTES)?,
             activity_ring_bytes: ring("activity_bytes", file.rings.activity_bytes, ACTIVITY_RING_BYTES)?,
             spool_bytes_max: spool_bytes(file.spool.bytes_max)?,
-            containerd: containerd(file.containers.containerd)?,
+            containerd: absolute("containers.containerd", file.containers.containerd)?,
+            floor: absolute("floor.files", file.floor.files)?,
             hostname: file.hostname.unwrap_or_else(system_hostname),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -143,11 +153,11 @@ pub fn system_hostname() -> String {
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim_end().to_owned())
 }
 
-fn containerd(folders: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
-    if let Some(folder) = folders.iter().find(|folder| !folder.is_absolute()) {
-        bail!("containers.containerd: {} is not an absolute path", folder.display());
+fn absolute(key: &str, paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+    if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
+        bail!("{key}: {} is not an absolute path", path.display());
     }
-    Ok(folders)
+    Ok(paths)
 }
 
 fn collector(table: CollectorTable) -> anyhow::Result<Collector> {
@@ -218,12 +228,13 @@ mod tests {
         check_refused(
             "hostname = \"a\"\ncolector = 1\n",
             "line 2: unknown field `colector`, expected one of `state_dir`, `hostname`, `log`, `collector`, \
-             `rings`, `spool`, `containers`",
+             `rings`, `spool`, `containers`, `floor`",
         );
         check_refused(
             "\n[spool]\nbytes_max = \"big\"\n",
             "line 3: invalid type: string \"big\", expected u64",
         );
+        check_refused("floor.files = [\"a.toml\"]", "floor.files: a.toml is not an absolute path");
         check_refused("state_dir = \"var\"", "state_dir: var is not an absolute path");
         check_refused(
             "rings.lifecycle_bytes = 65537",

@@ -7,7 +7,7 @@ use super::capture::{
 use super::live::{Wish, feed, pipeline, print_troubles};
 use super::report::{ReportArguments, Told};
 use super::who::{self, WhoArguments};
-use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
+use super::{EXIT_FINDINGS, EXIT_TROUBLE, FloorArguments, Span, finding_text, read_baseline};
 use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
 use crate::finding::{Finding, Reason};
@@ -30,6 +30,8 @@ pub(super) struct JudgeArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    floor: FloorArguments,
+    #[command(flatten)]
     report: ReportArguments,
     #[command(flatten)]
     who: WhoArguments,
@@ -39,11 +41,12 @@ pub(super) struct JudgeArguments {
 
 pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
+    let floor = arguments.floor.load()?;
     let scope = command_scope(&arguments.span.command);
     check_armed(&baseline, &scope, &arguments.baseline)?;
     let capture = Capture::begin(KindSet::DEFAULT)?.with_command_output_on_stderr(arguments.json);
     let hostname = capture.start.hostname.clone();
-    let wish = Wish { baseline: Some(baseline), scope, emit_events: false };
+    let wish = Wish { baseline: Some(baseline), floor, scope, emit_events: false };
     let mut judge = Judge {
         pipeline: pipeline(&capture.start, wish),
         output: Output::default(),

@@ -4,7 +4,7 @@
 use super::capture::{Batch, Capture, Consumer, command_scope, print_totals};
 use super::judge::command_trouble;
 use super::live::{Wish, feed, pipeline, print_troubles};
-use super::{Span, finding_text};
+use super::{FloorArguments, Span, finding_text};
 use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
 use crate::finding::Finding;
@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LearnArguments {
@@ -26,20 +27,23 @@ pub(super) struct LearnArguments {
     #[arg(long, value_name = "NAME", default_value = "local")]
     fleet: String,
     #[command(flatten)]
+    floor: FloorArguments,
+    #[command(flatten)]
     span: Span,
 }
 
 pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let is_command = !arguments.span.command.is_empty();
+    let floor = arguments.floor.load()?;
     let unwritable = || format!("cannot write {}", arguments.output.display());
     check_place(&arguments.output).with_context(unwritable)?;
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let scope = command_scope(&arguments.span.command);
-    let wish = Wish { baseline: None, scope: scope.clone(), emit_events: false };
+    let wish = Wish { baseline: None, floor: Arc::clone(&floor), scope: scope.clone(), emit_events: false };
     let mut student = Student {
         pipeline: pipeline(&capture.start, wish),
         output: Output::default(),
-        learner: Learner::new(LearnerLimits::default()),
+        learner: Learner::new(LearnerLimits::default()).with_floor(floor),
         refused: 0,
         held: Held::default(),
         // Only who waits for no end wants to hear of each finding at once.

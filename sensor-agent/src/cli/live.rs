@@ -6,13 +6,15 @@ use crate::enrich::process_table::Scope;
 use crate::event::Identity;
 use crate::pipeline::{Output, Pipeline, PipelineConfig};
 use crate::recording::Start;
-use sensor_baseline::Baseline;
+use sensor_baseline::{Baseline, Floor};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a subcommand wants of its pipeline.
 #[derive(Debug)]
 pub(super) struct Wish {
     pub(super) baseline: Option<Baseline>,
+    pub(super) floor: Arc<Floor>,
     pub(super) scope: Scope,
     pub(super) emit_events: bool,
 }
@@ -22,13 +24,13 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
     let own: Option<Identity> = start.own_identity();
     let mut pipeline = Pipeline::new(PipelineConfig {
         baseline: wish.baseline,
+        floor: wish.floor,
         scope: wish.scope,
         own,
         boot_to_unix_offset_ns: start.boot_to_unix_offset_ns,
         emit_events: wish.emit_events,
         // These subcommands count repetitions themselves and tell each finding once.
         repeat_ns: u64::MAX,
-        ..PipelineConfig::default()
     });
     pipeline.seed(start.seed.clone());
     pipeline

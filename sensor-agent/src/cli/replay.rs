@@ -3,19 +3,20 @@
 
 use super::judge::Verdicts;
 use super::live::{Wish, pipeline, print_troubles};
-use super::read_baseline;
 use super::report::ReportArguments;
+use super::{FloorArguments, read_baseline};
 use crate::enrich::process_table::Scope;
 use crate::event::BootNs;
 use crate::pipeline::Output;
 use crate::recording::{Part, RecordingReader};
 use anyhow::Context as _;
-use sensor_baseline::Baseline;
+use sensor_baseline::{Baseline, Floor};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReplayArguments {
@@ -28,13 +29,16 @@ pub(super) struct ReplayArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    floor: FloorArguments,
+    #[command(flatten)]
     report: ReportArguments,
 }
 
 pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
+    let floor = arguments.floor.load()?;
     let mut verdicts = Verdicts::default();
-    let replayed = replay(&arguments.file, baseline, |output| verdicts.add(output))?;
+    let replayed = replay(&arguments.file, baseline, floor, |output| verdicts.add(output))?;
     verdicts.print_unarmed();
     verdicts.print(arguments.json, &replayed.hostname)?;
     let trouble = replayed.has_losses.then_some("records were lost when this was recorded");
@@ -54,12 +58,13 @@ pub(super) struct Replayed {
 pub(super) fn replay(
     path: &Path,
     baseline: Baseline,
+    floor: Arc<Floor>,
     mut take: impl FnMut(&mut Output),
 ) -> anyhow::Result<Replayed> {
     let name = || path.display().to_string();
     let file = File::open(path).with_context(|| format!("cannot open {}", name()))?;
     let mut reader = RecordingReader::new(BufReader::new(file)).with_context(name)?;
-    let wish = Wish { baseline: Some(baseline), scope: Scope::Host, emit_events: false };
+    let wish = Wish { baseline: Some(baseline), floor, scope: Scope::Host, emit_events: false };
     let mut pipeline = pipeline(reader.start(), wish);
     let mut output = Output::default();
     let end = loop {

@@ -14,8 +14,10 @@ use crate::ocsf::{Host, Ocsf};
 use crate::pipeline::{EnrichedEvent, Output, Pipeline};
 use crate::who::Stage;
 use anyhow::Context as _;
+use sensor_baseline::Floor;
 use std::io::{ErrorKind, Stdout, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +42,8 @@ pub(super) struct WatchArguments {
 pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let selection = Selection::new(&arguments.kind, arguments.reads);
     let capture = Capture::begin(selection.captured())?;
-    let wish = Wish { baseline: None, scope: Scope::Host, emit_events: true };
+    let wish =
+        Wish { baseline: None, floor: Arc::clone(Floor::built_in()), scope: Scope::Host, emit_events: true };
     let host = Host {
         hostname: capture.start.hostname.clone(),
         kernel_release: capture.start.kernel_release.clone(),

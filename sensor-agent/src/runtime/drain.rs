@@ -221,7 +221,8 @@ fn boot_now() -> BootNs {
     BootNs(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64))
 }
 
-fn unix_ns() -> u64 {
+/// Wall-clock nanoseconds since the Unix epoch.
+pub(super) fn unix_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -22,11 +22,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use sensor_baseline::UnixNs;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Collector, Config};
 use crate::enrich::seed;
+use crate::floor_files;
 use crate::identity::Identity;
 use crate::kernel::{Kernel, KernelOptions, boot_to_unix_offset_ns};
 use crate::learned_store::LearnedStore;
@@ -48,6 +50,8 @@ use vitals::{DrainReports, Vitals};
 pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(config_file)?;
     start_log(&config.log)?;
+    let floor = floor_files::load(&config.floor).context("floor.files")?;
+    floor_files::expired(&floor, UnixNs(drain::unix_ns())).for_each(|line| tracing::warn!("{line}"));
     let state = StateDir::open(&config.state_dir)?;
     let identity = Identity::load(&state.identity())?;
     let kernel = Kernel::load(&KernelOptions {
@@ -59,7 +63,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     let spool_options = SpoolOptions { path: state.spool(), bytes_max: config.spool_bytes_max };
     let spool = Spool::start(spool_options).context("starting the spool")?;
-    let learned = LearnedStore::start(&state.learned()).context("starting the learned store")?;
+    let learned =
+        LearnedStore::start(&state.learned(), Arc::clone(&floor)).context("starting the learned store")?;
     let (baselines, baseline, handovers) = BaselineKeeper::start(state.baseline(), state.baseline_meta());
     let baselines = Arc::new(baselines);
     let reports = DrainReports::default();
@@ -86,6 +91,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     };
     let mut pipeline = Pipeline::new(PipelineConfig {
         baseline,
+        floor,
         own: Some(seed::own_identity().context("cannot read /proc/self")?),
         boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
         ..PipelineConfig::default()

@@ -404,6 +404,6 @@ const ID_BYTES_MAX: usize = 64;
 /// Longest text of a file of floor rules.
 pub const FLOOR_TEXT_BYTES_MAX: usize = 1024 * 1024;
 const WORKLOAD_EXPECTED: &str = "a workload such as unit:NAME, container:ID, session:user or host";
-const DAY_EXPECTED: &str = "a day such as 2027-01-31";
+const DAY_EXPECTED: &str = "a day from 1970 to 2553, such as 2027-01-31";
 const WORKLOAD_DEFAULT: &str = "unit:example.service";
 const SUBJECT_DEFAULT: &str = "/usr/bin/example";

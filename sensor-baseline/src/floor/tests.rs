@@ -359,7 +359,7 @@ fn a_bad_silence_is_refused() {
     );
     check(
         &of("").replace("2027-01-31", "2027-01-31T10:00:00Z"),
-        "site.toml: silence of cron: expires: expected a day such as 2027-01-31, found \"2027-01-31T10:00:00Z\"",
+        "site.toml: silence of cron: expires: expected a day from 1970 to 2553, such as 2027-01-31, found \"2027-01-31T10:00:00Z\"",
     );
     check(
         &of("object = \"cron.d\""),
@@ -372,6 +372,20 @@ fn a_bad_silence_is_refused() {
         let error = with(&full.replace(line, "")).unwrap_err();
         assert!(matches!(error.cause, FloorCause::Text { .. }), "{error}");
         assert!(error.to_string().contains(&format!("missing field `{key}`")), "{error}");
+    }
+}
+
+#[test]
+fn the_examples_of_the_manual_are_valid() {
+    let manual = include_str!("../../../docs/floor-rules.md");
+    let blocks = manual.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let floor = with(&blocks.collect::<String>()).unwrap();
+    assert!(floor.rule("web-server-shell").is_some());
+    assert_eq!(floor.silences().len(), 1);
+    for key in
+        ["places", "hidden", "ports", "networks", "reachable", "subjects", "workloads", "without_traits"]
+    {
+        assert!(manual.contains(&format!("`{key}`")), "{key}");
     }
 }
 

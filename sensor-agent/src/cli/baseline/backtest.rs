@@ -2,14 +2,15 @@
 //! modules and the baseline crate.
 
 use super::super::replay::replay;
-use super::{found, print, read_baseline};
+use super::{FloorArguments, found, print, read_baseline};
 use crate::finding::Reason;
 use crate::pipeline::Output;
-use sensor_baseline::{Baseline, Behaviour, Severity};
+use sensor_baseline::{Baseline, Behaviour, Floor, Severity};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct BacktestArguments {
@@ -21,6 +22,8 @@ pub(in crate::cli) struct BacktestArguments {
     /// The baseline to compare it with [default: one that lists nothing, so that only floor rules find something].
     #[arg(long, value_name = "FILE")]
     current: Option<PathBuf>,
+    #[command(flatten)]
+    floor: FloorArguments,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -32,7 +35,8 @@ pub(super) fn run(arguments: &BacktestArguments) -> anyhow::Result<ExitCode> {
         Some(path) => read_baseline(path)?,
         None => Baseline::empty(&candidate.fleet),
     };
-    let change = Change::between(&current, &candidate, &arguments.recordings)?;
+    let floor = arguments.floor.load()?;
+    let change = Change::between(&current, &candidate, &floor, &arguments.recordings)?;
     let text = if arguments.json {
         serde_json::to_string(&change).expect("strings, numbers and lists are JSON") + "\n"
     } else {
@@ -66,10 +70,15 @@ pub(super) struct Told {
 }
 
 impl Change {
-    pub(super) fn between(old: &Baseline, new: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<Self> {
-        let (mut before, _) = findings(old, recordings)?;
+    pub(super) fn between(
+        old: &Baseline,
+        new: &Baseline,
+        floor: &Arc<Floor>,
+        recordings: &[PathBuf],
+    ) -> anyhow::Result<Self> {
+        let (mut before, _) = findings(old, floor, recordings)?;
         let mut change = Self::default();
-        let (found, has_losses) = findings(new, recordings)?;
+        let (found, has_losses) = findings(new, floor, recordings)?;
         change.has_losses = has_losses;
         for (key, told) in found {
             match before.remove(&key) {
@@ -116,10 +125,16 @@ impl Told {
 type Key = (Behaviour, String);
 
 /// What is found in recordings, and whether records were lost when they were made.
-fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {
+fn findings(
+    baseline: &Baseline,
+    floor: &Arc<Floor>,
+    recordings: &[PathBuf],
+) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {
     let (mut findings, mut has_losses) = (BTreeMap::new(), false);
     for recording in recordings {
-        has_losses |= replay(recording, baseline.clone(), |output| add(&mut findings, output))?.has_losses;
+        has_losses |=
+            replay(recording, baseline.clone(), Arc::clone(floor), |output| add(&mut findings, output))?
+                .has_losses;
     }
     Ok((findings, has_losses))
 }
