@@ -52,10 +52,13 @@ impl Baseline {
             Verdict::Denied => format!("{did}, which the baseline denies"),
             Verdict::Floor(rule) => {
                 let techniques: Vec<&str> = rule.technique_ids().collect();
-                let techniques = techniques.join(", ");
+                let techniques = match techniques.join(", ") {
+                    none if none.is_empty() => none,
+                    some => format!(" ({some})"),
+                };
                 let way_out =
                     if rule.yields_to_allow { "no entry allows it" } else { "no entry can allow it" };
-                format!("{did}: {} ({techniques}); {way_out}", rule.title)
+                format!("{did}: {}{techniques}; {way_out}", rule.title)
             }
             Verdict::Novel => format!("{did}, {}", self.why_novel(behaviour)),
         }

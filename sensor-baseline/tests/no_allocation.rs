@@ -18,3 +18,17 @@ fn judging_allocates_nothing() {
         assert_eq!(used.count_total, 0, "{expected:?} {name}");
     }
 }
+
+#[test]
+fn looking_for_silences_allocates_nothing() {
+    let text = "[[silence]]\nrule = \"ssh-keys\"\nworkload = \"unit:s*.service\"\nobject = \"~/.ssh/*\"\nowner = \"ops\"\n\
+                reason = \"a test\"\nexpires = 2100-01-01\n";
+    let floor = Floor::with_files(&[("site.toml".to_owned(), text.to_owned())]).expect("the text is valid");
+    let (_, keys, _) =
+        support::observations().into_iter().find(|(name, ..)| *name == "write_floor").expect("is one");
+    let used = allocation_counter::measure(|| {
+        let held = floor.held(&keys);
+        assert!(held.rule.is_none() && held.silenced.is_some_and(|rule| rule.id == "ssh-keys"));
+    });
+    assert_eq!(used.count_total, 0);
+}

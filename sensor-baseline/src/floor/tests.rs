@@ -326,6 +326,11 @@ fn a_silenced_rule_leaves_the_next_rule_and_the_baseline_in_force() {
         assert_eq!(floor.severity(&hidden, &verdict), severity, "{rules}");
     };
     check("exec: [/tmp/.x]", crate::Verdict::Allowed, crate::Severity::Informational);
+    let nameless = with(&both).unwrap();
+    let (empty, verdict) =
+        (crate::Baseline::empty("web"), crate::Verdict::Floor(nameless.rule("mail").unwrap().clone()));
+    let summary = empty.explain(&hidden, &verdict).summary;
+    assert!(summary.ends_with("mail sent past the relay; no entry allows it"), "{summary}");
     check("exec: [/bin/ls]", crate::Verdict::Novel, crate::Severity::Medium);
     check("deny: {exec: [/tmp/**]}", crate::Verdict::Denied, crate::Severity::High);
     let learning = crate::Baseline::empty("web").judge(&hidden, &floor);
