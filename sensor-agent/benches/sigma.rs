@@ -4,7 +4,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use sensor_agent::event::Arguments;
 use sensor_agent::sigma::{Category, Doing, Facts, Parent, Rules, load};
-use sensor_baseline::Severity;
+use sensor_baseline::{Floor, Severity};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ fn verdict(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("baseline");
     for (name, observation, expected) in support::observations() {
         group.bench_function(format!("{name}_{}", expected.is_finding()), |bencher| {
-            bencher.iter(|| baseline.judge(black_box(&observation)));
+            bencher.iter(|| baseline.judge(black_box(&observation), Floor::built_in()));
         });
     }
     group.finish();

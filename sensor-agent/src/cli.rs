@@ -31,12 +31,15 @@ mod watch_text;
 mod who;
 
 use crate::enroll::{EnrollArgs, enroll};
+use crate::floor_files;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use sensor_baseline::{Floor, UnixNs};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Host sensor: sees every program start, TCP connection and file change, and finds what is not normal.
 #[derive(Debug, Parser)]
@@ -88,6 +91,30 @@ struct Span {
     /// A command: only its process tree is looked at, until it ends.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
+}
+
+/// What is a finding whatever the baseline says.
+#[derive(Debug, Default, clap::Args)]
+struct FloorArguments {
+    /// A file of floor rules and silences, besides the built-in rules; may be given more than once.
+    #[arg(id = "floor", long = "floor", value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+impl FloorArguments {
+    /// Reads the files, and tells of silences that have ended.
+    fn load(&self) -> anyhow::Result<Arc<Floor>> {
+        let floor = floor_files::load(&self.files)?;
+        for line in floor_files::expired(&floor, unix_now()) {
+            say!("sensor-agent: {line}");
+        }
+        Ok(floor)
+    }
+}
+
+fn unix_now() -> UnixNs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixNs(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Parses the arguments, runs the subcommand, and turns its result into an exit code.

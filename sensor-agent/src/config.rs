@@ -26,6 +26,8 @@ pub struct Config {
     pub containerd: Vec<PathBuf>,
     /// Where Sigma rules are, and how bad one has to be.
     pub sigma: Sigma,
+    /// Files of floor rules and silences, besides the built-in rules.
+    pub floor: Vec<PathBuf>,
     /// The host name in findings.
     pub hostname: String,
     /// What is logged, in the syntax of `RUST_LOG`.
@@ -66,6 +68,7 @@ struct ConfigFile {
     spool: SpoolTable,
     containers: ContainersTable,
     sigma: SigmaTable,
+    floor: FloorTable,
 }
 
 #[derive(Deserialize, Default)]
@@ -99,6 +102,12 @@ struct ContainersTable {
 struct SigmaTable {
     folders: Vec<PathBuf>,
     level_min: Option<Severity>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct FloorTable {
+    files: Vec<PathBuf>,
 }
 
 impl Config {
@@ -136,6 +145,7 @@ impl Config {
                 folders: absolute("sigma.folders", file.sigma.folders)?,
                 level_min: file.sigma.level_min.unwrap_or(Severity::Medium),
             },
+            floor: absolute("floor.files", file.floor.files)?,
             hostname: file.hostname.unwrap_or_else(system_hostname),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -167,11 +177,11 @@ pub fn system_hostname() -> String {
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim_end().to_owned())
 }
 
-fn absolute(key: &str, folders: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
-    if let Some(folder) = folders.iter().find(|folder| !folder.is_absolute()) {
-        bail!("{key}: {} is not an absolute path", folder.display());
+fn absolute(key: &str, paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+    if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
+        bail!("{key}: {} is not an absolute path", path.display());
     }
-    Ok(folders)
+    Ok(paths)
 }
 
 fn collector(table: CollectorTable) -> anyhow::Result<Collector> {
@@ -242,12 +252,13 @@ mod tests {
         check_refused(
             "hostname = \"a\"\ncolector = 1\n",
             "line 2: unknown field `colector`, expected one of `state_dir`, `hostname`, `log`, `collector`, \
-             `rings`, `spool`, `containers`, `sigma`",
+             `rings`, `spool`, `containers`, `sigma`, `floor`",
         );
         check_refused(
             "\n[spool]\nbytes_max = \"big\"\n",
             "line 3: invalid type: string \"big\", expected u64",
         );
+        check_refused("floor.files = [\"a.toml\"]", "floor.files: a.toml is not an absolute path");
         check_refused("state_dir = \"var\"", "state_dir: var is not an absolute path");
         check_refused(
             "rings.lifecycle_bytes = 65537",

@@ -10,12 +10,12 @@ use sensor_baseline::{Behaviour, Explanation, FloorRule, Severity, UnixNs, Verdi
 use std::sync::Arc;
 
 /// Why a behaviour is a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Not in the armed baseline.
     Novel,
     /// A rule that no baseline silences.
-    Floor(&'static FloorRule),
+    Floor(Arc<FloorRule>),
     /// The baseline denies it by name.
     Denied,
     /// A Sigma rule alone: the baseline has nothing against it, or is still learning.
@@ -36,20 +36,20 @@ impl Reason {
 
     /// The floor rule's id, or the name where there is none.
     #[must_use]
-    pub const fn rule_id(&self) -> &'static str {
+    pub fn rule_id(&self) -> &str {
         match self {
-            Self::Floor(rule) => rule.id,
+            Self::Floor(rule) => &rule.id,
             Self::Novel | Self::Denied | Self::Sigma => self.name(),
         }
     }
 
     /// Why a verdict is worth sending; `None` when it is not.
     #[must_use]
-    pub const fn of(verdict: &Verdict) -> Option<Self> {
+    pub fn of(verdict: &Verdict) -> Option<Self> {
         match verdict {
             Verdict::Allowed | Verdict::Learning => None,
             Verdict::Novel => Some(Self::Novel),
-            Verdict::Floor(rule) => Some(Self::Floor(rule)),
+            Verdict::Floor(rule) => Some(Self::Floor(Arc::clone(rule))),
             Verdict::Denied => Some(Self::Denied),
         }
     }
@@ -131,7 +131,7 @@ impl Finding {
     /// The id of the rule behind it, or the name of the reason where there is none.
     #[must_use]
     pub fn rule_id(&self) -> &str {
-        match (self.reason, self.rules.first()) {
+        match (&self.reason, self.rules.first()) {
             (Reason::Sigma, Some(rule)) => &rule.id,
             _ => self.reason.rule_id(),
         }

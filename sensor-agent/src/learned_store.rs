@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use sensor_baseline::{Behaviour, Learner, LearnerCounters, LearnerLimits, Observation, Seen};
+use sensor_baseline::{Behaviour, Floor, Learner, LearnerCounters, LearnerLimits, Observation, Seen};
 use tokio::sync::{oneshot, watch};
 
 use crate::uplink::control::{Chunk, LearnedMark, Revision};
@@ -80,14 +80,14 @@ impl LearnedStore {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(path: &Path) -> std::io::Result<Self> {
+    pub fn start(path: &Path, floor: Arc<Floor>) -> std::io::Result<Self> {
         let (observations, observations_in) = crossbeam_channel::bounded(QUEUE_BATCHES_MAX);
         let (requests, requests_in) = crossbeam_channel::bounded(REQUESTS_MAX);
         let (publish, state) = watch::channel(LearnedState::default());
         let path = path.to_owned();
         let thread = std::thread::Builder::new()
             .name("learned".to_owned())
-            .spawn(move || run(&path, &observations_in, &requests_in, &publish))?;
+            .spawn(move || run(&path, floor, &observations_in, &requests_in, &publish))?;
         Ok(Self {
             sender: Some(LearnedSender { observations, dropped_count: Arc::default() }),
             reader: Some(LearnedReader { requests, state }),
@@ -159,11 +159,13 @@ impl LearnedReader {
 
 fn run(
     path: &Path,
+    floor: Arc<Floor>,
     observations: &Receiver<Vec<Observation>>,
     requests: &Receiver<Request>,
     publish: &watch::Sender<LearnedState>,
 ) {
     let mut keeper = LearnedKeeper::start(path);
+    keeper.learner = keeper.learner.with_floor(floor);
     publish.send_replace(keeper.state());
     let mut flush_at = Instant::now() + FLUSH_INTERVAL;
     loop {

@@ -9,6 +9,7 @@ pub mod enrich;
 pub mod enroll;
 pub mod event;
 pub mod finding;
+pub mod floor_files;
 pub mod identity;
 pub mod kernel;
 pub mod learned_store;

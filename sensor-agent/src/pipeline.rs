@@ -22,14 +22,17 @@ pub use naming::ContainerImage;
 use naming::{Act, Name, Naming};
 use observe::{Doer, FindingKey, observed};
 use rules::RuleKey;
-use sensor_baseline::{Baseline, Behaviour, Observation, UnixNs, Verdict, Workload};
+use sensor_baseline::{Baseline, Behaviour, Floor, Observation, UnixNs, Verdict, Workload};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How a pipeline is set up.
 #[derive(Debug)]
 pub struct PipelineConfig {
     /// What to judge against; without one only floor rules find anything.
     pub baseline: Option<Baseline>,
+    /// What is a finding whatever a baseline says.
+    pub floor: Arc<Floor>,
     /// What is watched.
     pub scope: Scope,
     /// The agent's own process, whose doings are no observations.
@@ -50,6 +53,7 @@ impl Default for PipelineConfig {
     fn default() -> Self {
         Self {
             baseline: None,
+            floor: Arc::clone(Floor::built_in()),
             scope: Scope::Host,
             own: None,
             boot_to_unix_offset_ns: 0,
@@ -140,6 +144,8 @@ pub struct Pipeline {
     /// Waits for the records from before it.
     rescan: Option<Rescan>,
     counters: Counters,
+    /// By floor rule: how often it was silenced.
+    silenced: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -173,6 +179,7 @@ impl Pipeline {
             delivered: Delivered::default(),
             rescan: None,
             counters: Counters::default(),
+            silenced: BTreeMap::new(),
             config,
         }
     }
@@ -268,6 +275,12 @@ impl Pipeline {
     #[must_use]
     pub const fn delivered(&self) -> &Delivered {
         &self.delivered
+    }
+
+    /// By floor rule: on how many observations it would have fired, had a person not silenced it there.
+    #[must_use]
+    pub const fn silenced(&self) -> &BTreeMap<String, u64> {
+        &self.silenced
     }
 
     /// Everything that went by, by name.

@@ -121,16 +121,16 @@ const fn severity_number(severity: Severity) -> u8 {
 }
 
 fn finding_message(finding: &Finding, hostname: &str) -> v1::Finding {
-    let (reason, floor_rule) = match finding.reason {
+    let (reason, floor_rule) = match &finding.reason {
         Reason::Novel => (v1::Reason::Novel, None),
         Reason::Denied => (v1::Reason::Denied, None),
         Reason::Sigma => (v1::Reason::Sigma, None),
         Reason::Floor(rule) => {
             let rule = v1::FloorRule {
-                id: rule.id.to_owned(),
-                title: rule.title.to_owned(),
-                techniques: rule.techniques.iter().map(|&technique| technique.to_owned()).collect(),
-                attack_version: sensor_baseline::ATTACK_VERSION.to_owned(),
+                id: rule.id.clone(),
+                title: rule.title.clone(),
+                techniques: rule.technique_ids().map(str::to_owned).collect(),
+                attack_version: rule.attack_version.clone(),
             };
             (v1::Reason::Floor, Some(rule))
         }

@@ -259,7 +259,7 @@ impl Baseline {
     /// When no entry can silence the finding, or the entry would do more than that.
     pub fn approve(&self, behaviour: &Behaviour, rule: Option<&FloorRule>) -> Result<Self, ApprovalError> {
         if let Some(rule) = rule.filter(|rule| !rule.yields_to_allow) {
-            return Err(ApprovalError::FloorHolds { rule: rule.id });
+            return Err(ApprovalError::FloorHolds { rule: rule.id.clone() });
         }
         if !self.is_armed(&behaviour.workload) {
             return Err(ApprovalError::NotArmed { workload: behaviour.workload.clone() });
@@ -285,7 +285,7 @@ pub enum ApprovalError {
     #[error("floor rule {rule} holds whatever a baseline allows")]
     FloorHolds {
         /// Id of the rule.
-        rule: &'static str,
+        rule: String,
     },
     /// One entry would arm a workload whose other behaviours are not listed.
     #[error(
@@ -318,7 +318,7 @@ pub enum ApprovalError {
 #[cfg(test)]
 mod tests {
     use super::{ApprovalError, Baseline, Disposition};
-    use crate::floor::floor_rule;
+    use crate::floor::Floor;
     use crate::testing::{baseline, behaviour};
 
     #[test]
@@ -354,8 +354,8 @@ mod tests {
         assert!(matches!(refused("exec: [/bin/*]"), ApprovalError::AlreadyAllowed { .. }));
         let unlisted = Baseline::empty("web").approve(&shell, None).unwrap_err();
         assert!(matches!(unlisted, ApprovalError::NotArmed { .. }));
-        let rule = floor_rule("fileless-exec");
+        let rule = Floor::built_in().rule("fileless-exec").map(AsRef::as_ref);
         let floor = baseline("exec: []").approve(&shell, rule).unwrap_err();
-        assert_eq!(floor, ApprovalError::FloorHolds { rule: "fileless-exec" });
+        assert_eq!(floor, ApprovalError::FloorHolds { rule: "fileless-exec".to_owned() });
     }
 }

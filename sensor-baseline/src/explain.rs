@@ -51,10 +51,14 @@ impl Baseline {
             Verdict::Learning => format!("{did}, and {workload} is still learning"),
             Verdict::Denied => format!("{did}, which the baseline denies"),
             Verdict::Floor(rule) => {
-                let techniques = rule.techniques.join(", ");
+                let techniques: Vec<&str> = rule.technique_ids().collect();
+                let techniques = match techniques.join(", ") {
+                    none if none.is_empty() => none,
+                    some => format!(" ({some})"),
+                };
                 let way_out =
                     if rule.yields_to_allow { "no entry allows it" } else { "no entry can allow it" };
-                format!("{did}: {} ({techniques}); {way_out}", rule.title)
+                format!("{did}: {}{techniques}; {way_out}", rule.title)
             }
             Verdict::Novel => format!("{did}, {}", self.why_novel(behaviour)),
         }
@@ -145,6 +149,7 @@ fn closeness(action: Action, entry: &str, object: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use crate::baseline::Baseline;
+    use crate::floor::Floor;
     use crate::judge::Verdict;
     use crate::model::Traits;
     use crate::testing::{any_baseline, baseline, behaviour, observation, observations};
@@ -153,7 +158,7 @@ mod tests {
     fn a_novel_behaviour_comes_with_the_nearest_entries_and_the_edit() {
         let baseline = baseline("{exec: [/usr/bin/curl, /opt/a, /usr/sbin/b, /bin/sh], write: [/x]}");
         let observation = observation(behaviour("exec", "/usr/bin/wget"), Traits::default());
-        let explanation = baseline.explain(&observation, &baseline.judge(&observation));
+        let explanation = baseline.explain(&observation, &baseline.judge(&observation, Floor::built_in()));
         assert_eq!(
             explanation.summary,
             "/usr/bin/a in unit:a.service executed /usr/bin/wget, which is none of the 4 exec entries it is allowed"
@@ -194,7 +199,8 @@ mod tests {
         ] {
             let baseline = baseline(rules);
             let observation = observation(behaviour("exec", "/bin/sh"), traits);
-            let explanation = baseline.explain(&observation, &baseline.judge(&observation));
+            let explanation =
+                baseline.explain(&observation, &baseline.judge(&observation, Floor::built_in()));
             assert!(explanation.summary.ends_with(end), "{}", explanation.summary);
             assert_eq!(!explanation.edit.is_empty(), has_edit, "{rules}");
         }
@@ -230,16 +236,16 @@ mod tests {
         #[test]
         fn the_edit_of_a_finding_allows_it(baseline in any_baseline(), made in observations()) {
             for one in &made {
-                let verdict = baseline.judge(one);
+                let verdict = baseline.judge(one, Floor::built_in());
                 let explanation = baseline.explain(one, &verdict);
                 if explanation.edit.is_empty() {
                     continue;
                 }
                 let edit = Baseline::parse(&format!("fleet: web\n{}", explanation.edit)).unwrap();
-                proptest::prop_assert_eq!(edit.judge(one), Verdict::Allowed);
+                proptest::prop_assert_eq!(edit.judge(one, Floor::built_in()), Verdict::Allowed);
                 proptest::prop_assert_eq!(edit.entry_count(), 1);
                 if let Ok(approved) = baseline.approve(&one.behaviour, None) {
-                    proptest::prop_assert_eq!(approved.judge(one), Verdict::Allowed);
+                    proptest::prop_assert_eq!(approved.judge(one, Floor::built_in()), Verdict::Allowed);
                 }
             }
         }

@@ -4,12 +4,14 @@
 //! Order: deny > floor > allow > novel. Two refinements: a floor rule that yields gives way to an allow entry, and a
 //! retired entry takes back what an allow entry gives.
 
+use std::sync::Arc;
+
 use crate::baseline::{Baseline, Disposition};
-use crate::floor::{FloorRule, floor};
+use crate::floor::{Floor, FloorRule};
 use crate::model::Observation;
 
 /// What the baseline thinks of an observation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Normal.
     Allowed,
@@ -18,7 +20,7 @@ pub enum Verdict {
     /// The workload is listed, the behaviour is not.
     Novel,
     /// A floor rule fired.
-    Floor(&'static FloorRule),
+    Floor(Arc<FloorRule>),
     /// Denied by name.
     Denied,
 }
@@ -32,22 +34,27 @@ impl Verdict {
 }
 
 impl Baseline {
-    /// Judges one observation. Same baseline and observation, same verdict.
+    /// Judges one observation. Same baseline, floor and observation, same verdict.
     #[must_use]
-    pub fn judge(&self, observation: &Observation) -> Verdict {
+    pub fn judge(&self, observation: &Observation, floor: &Floor) -> Verdict {
+        self.judge_held(observation, floor.held(observation).rule)
+    }
+
+    /// Judges one observation on which this floor rule, if any, fires and is not silenced.
+    #[must_use]
+    pub fn judge_held(&self, observation: &Observation, rule: Option<&Arc<FloorRule>>) -> Verdict {
         let behaviour = &observation.behaviour;
         if self.holds(Disposition::Deny, behaviour) {
             return Verdict::Denied;
         }
-        let rule = floor(observation);
         if let Some(rule) = rule.filter(|rule| !rule.yields_to_allow) {
-            return Verdict::Floor(rule);
+            return Verdict::Floor(Arc::clone(rule));
         }
         if self.holds(Disposition::Allow, behaviour) && !self.holds(Disposition::Retired, behaviour) {
             return Verdict::Allowed;
         }
         match rule {
-            Some(rule) => Verdict::Floor(rule),
+            Some(rule) => Verdict::Floor(Arc::clone(rule)),
             None if self.is_armed(&behaviour.workload)
                 && !self.is_learning(&behaviour.workload, behaviour.action) =>
             {
@@ -62,13 +69,15 @@ impl Baseline {
 mod tests {
     use super::Verdict;
     use crate::baseline::Baseline;
+    use crate::floor::Floor;
     use crate::model::Traits;
     use crate::testing::{baseline, behaviour, observation};
 
     fn check(rules: &str, action: &str, object: &str, traits: Traits, expected: &str) {
-        let verdict = baseline(rules).judge(&observation(behaviour(action, object), traits));
-        let name = match verdict {
-            Verdict::Floor(rule) => rule.id,
+        let verdict =
+            baseline(rules).judge(&observation(behaviour(action, object), traits), Floor::built_in());
+        let name = match &verdict {
+            Verdict::Floor(rule) => rule.id.as_str(),
             Verdict::Allowed => "allowed",
             Verdict::Learning => "learning",
             Verdict::Novel => "novel",
@@ -99,14 +108,14 @@ mod tests {
     #[test]
     fn a_workload_that_is_not_listed_is_learning() {
         let shell = observation(behaviour("exec", "/bin/sh"), Traits::default());
-        assert_eq!(Baseline::empty("web").judge(&shell), Verdict::Learning);
+        assert_eq!(Baseline::empty("web").judge(&shell, Floor::built_in()), Verdict::Learning);
     }
 
     #[test]
     fn a_listed_workload_with_nothing_below_is_armed() {
         let text = "fleet: web\nworkloads:\n  unit:a.service: {}\n";
         let shell = observation(behaviour("exec", "/bin/sh"), Traits::default());
-        assert_eq!(Baseline::parse(text).unwrap().judge(&shell), Verdict::Novel);
+        assert_eq!(Baseline::parse(text).unwrap().judge(&shell, Floor::built_in()), Verdict::Novel);
     }
 
     #[test]
@@ -131,7 +140,7 @@ mod tests {
         let shell = Traits { acting_is_shell: true, ..Traits::default() };
         let connect = observation(behaviour("connect", "tcp 10.0.0.1 80"), shell);
         assert!(
-            matches!(Baseline::empty("web").judge(&connect), Verdict::Floor(rule) if rule.id == "shell-connect")
+            matches!(Baseline::empty("web").judge(&connect, Floor::built_in()), Verdict::Floor(rule) if rule.id == "shell-connect")
         );
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::baseline::{Baseline, Entry};
 use crate::classes::Classes;
-use crate::floor::{FloorRule, floor};
+use crate::floor::{Floor, FloorRule};
 use crate::model::{Behaviour, Observation, Seen, UnixNs, Workload};
 use crate::template::template;
 
@@ -26,7 +26,7 @@ impl Default for LearnerLimits {
 }
 
 /// What became of an observation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Learned {
     /// A behaviour not known before.
     New,
@@ -37,10 +37,10 @@ pub enum Learned {
 }
 
 /// Why an observation is not learned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// It triggered a floor rule, and nobody can tell from here whether that is normal.
-    Floor(&'static FloorRule),
+    Floor(Arc<FloorRule>),
     /// Every remembered behaviour of a full learner was seen more than once.
     Full,
     /// A baseline has no text for it: a relative or unfinished path, a port of zero, an unknown subject.
@@ -66,6 +66,7 @@ pub struct LearnerCounters {
 #[derive(Debug, Clone, Default)]
 pub struct Learner {
     limits: LearnerLimits,
+    floor: Arc<Floor>,
     workloads: BTreeMap<Workload, Known>,
     /// Workloads by the number of behaviours that may be evicted, without those that have none.
     evictable: BTreeSet<(usize, Workload)>,
@@ -89,11 +90,18 @@ impl Learner {
         Self { limits, ..Self::default() }
     }
 
+    /// With another floor than the built-in one.
+    #[must_use]
+    pub fn with_floor(self, floor: Arc<Floor>) -> Self {
+        Self { floor, ..self }
+    }
+
     /// Takes one observation. Whether its workload is to be learned is the caller's question.
     pub fn observe(&mut self, observation: &Observation) -> Learned {
-        if let Some(rule) = floor(observation) {
+        // Silenced or not: a silence ends, what is learned stays.
+        if let Some(rule) = self.floor.firing(observation) {
             self.counters.refused_floor += 1;
-            return Learned::Refused(Refusal::Floor(rule));
+            return Learned::Refused(Refusal::Floor(Arc::clone(rule)));
         }
         if !observation.behaviour.is_nameable() {
             self.counters.refused_no_text += 1;
@@ -422,7 +430,7 @@ mod tests {
             proptest::prop_assert!(restored.behaviours().eq(forward.behaviours()));
             for (one, taken) in made.iter().zip(taken) {
                 if taken {
-                    proptest::prop_assert_eq!(baseline.judge(one), Verdict::Allowed);
+                    proptest::prop_assert_eq!(baseline.judge(one, crate::Floor::built_in()), Verdict::Allowed);
                 }
             }
         }

@@ -8,7 +8,6 @@ mod entries;
 mod ephemeral;
 mod explain;
 mod floor;
-mod floor_rules;
 mod judge;
 mod learner;
 mod lifecycle;
@@ -31,7 +30,9 @@ mod testing;
 pub use baseline::{ApprovalError, Baseline, Disposition, Entry};
 pub use diff::{Diff, diff};
 pub use explain::{Explanation, NEAREST_MAX};
-pub use floor::{ATTACK_VERSION, FloorRule, floor, floor_rule, floor_rules};
+pub use floor::{
+    FLOOR_TEXT_BYTES_MAX, Floor, FloorCause, FloorError, FloorRule, Held, Sensitive, Silence, Technique,
+};
 pub use judge::Verdict;
 pub use learner::{Learned, Learner, LearnerCounters, LearnerLimits, Refusal};
 pub use lifecycle::{Circumstances, Criteria, Dimension, Lack, State};
@@ -40,6 +41,6 @@ pub use merge::{Candidate, Support, merge};
 pub use model::{Action, Behaviour, HostId, Observation, Seen, Subject, Traits, UnixNs, Workload};
 pub use object::{Endpoint, Object, ObjectError, PATH_TEXT_BYTES_MAX, PathText, Protocol};
 pub use pattern::{EPHEMERAL_PORT_MIN, Network, Pattern, Ports};
-pub use severity::{Severity, severity};
+pub use severity::Severity;
 pub use union::{settle, union};
 pub use yaml::{ENTRIES_MAX, ParseError, TEXT_BYTES_MAX};

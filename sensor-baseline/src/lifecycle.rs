@@ -227,6 +227,7 @@ const DAY_NS: u64 = 24 * HOUR_NS;
 mod tests {
     use super::{Circumstances, Criteria, DAY_NS, Dimension, HOUR_NS, Lack, State};
     use crate::baseline::Baseline;
+    use crate::floor::Floor;
     use crate::judge::Verdict;
     use crate::merge::merge;
     use crate::model::{Action, HostId, Seen, Traits, UnixNs, Workload};
@@ -303,7 +304,7 @@ mod tests {
         assert_eq!(states, [&State::Candidate, &State::Unstable]);
         let proposed = candidate.without_unstable(&dimensions).baseline();
         let judge = |action: &str, object: &str| {
-            proposed.judge(&observation(behaviour(action, object), Traits::default()))
+            proposed.judge(&observation(behaviour(action, object), Traits::default()), Floor::built_in())
         };
         assert_eq!(judge("exec", "/bin/b"), Verdict::Novel);
         assert_eq!(judge("write", "/anything"), Verdict::Learning);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::baseline::{Baseline, Disposition, Entry, Rules};
 use crate::entries::EntrySet;
-use crate::floor::floor;
+use crate::floor::Floor;
 use crate::model::{Action, Behaviour, Observation, Traits, UnixNs};
 use crate::object::{Endpoint, Object, Protocol};
 use crate::pattern::{Pattern, Ports};
@@ -38,7 +38,7 @@ pub enum Oddity {
     /// It allows what a floor rule reports whatever a baseline says.
     Floor {
         /// Id of the rule.
-        rule: &'static str,
+        rule: String,
     },
     /// It allows programs by a template: whoever can write there chooses what runs.
     ExecTemplate,
@@ -76,16 +76,16 @@ impl fmt::Display for Lint {
 /// What is odd about a baseline, in the order of its text. Without effect can only be found what stands for one object:
 /// what a template or a range holds is not compared with other templates and ranges.
 #[must_use]
-pub fn lint(baseline: &Baseline) -> Vec<Lint> {
+pub fn lint(baseline: &Baseline, floor: &Floor) -> Vec<Lint> {
     let odd = |entry: Entry| {
         let rules = baseline.rules(&entry.workload, &entry.subject)?;
-        oddity(rules, &entry).map(|oddity| Lint { entry, oddity })
+        oddity(rules, &entry, floor).map(|oddity| Lint { entry, oddity })
     };
     baseline.entries().filter_map(odd).collect()
 }
 
 /// The worst first: no effect before too much effect.
-fn oddity(rules: &Rules, entry: &Entry) -> Option<Oddity> {
+fn oddity(rules: &Rules, entry: &Entry, floor: &Floor) -> Option<Oddity> {
     if let Some(object) = only_object(&entry.pattern) {
         if entry.disposition == Disposition::Allow {
             for disposition in [Disposition::Deny, Disposition::Retired] {
@@ -94,7 +94,7 @@ fn oddity(rules: &Rules, entry: &Entry) -> Option<Oddity> {
                     return Some(Oddity::Overruled { disposition, by });
                 }
             }
-            if let Some(rule) = held_by_floor(entry, &object) {
+            if let Some(rule) = held_by_floor(entry, &object, floor) {
                 return Some(Oddity::Floor { rule });
             }
         }
@@ -149,11 +149,11 @@ fn only_object(pattern: &Pattern) -> Option<Object> {
 }
 
 /// The floor rule that reports the object by itself, whatever else is known of the act, and does not yield.
-fn held_by_floor(entry: &Entry, object: &Object) -> Option<&'static str> {
+fn held_by_floor(entry: &Entry, object: &Object, floor: &Floor) -> Option<String> {
     let Entry { workload, subject, action, .. } = entry.clone();
     let behaviour = Behaviour { workload, subject, action, object: object.clone() };
     let observation = Observation { behaviour, traits: Traits::default(), time: UnixNs::default() };
-    floor(&observation).filter(|rule| !rule.yields_to_allow).map(|rule| rule.id)
+    floor.firing(&observation).filter(|rule| !rule.yields_to_allow).map(|rule| rule.id.clone())
 }
 
 #[cfg(test)]
@@ -162,7 +162,8 @@ mod tests {
     use crate::testing::baseline;
 
     fn check(rules: &str, expected: &[&str]) {
-        let found: Vec<String> = lint(&baseline(rules)).iter().map(ToString::to_string).collect();
+        let found: Vec<String> =
+            lint(&baseline(rules), crate::Floor::built_in()).iter().map(ToString::to_string).collect();
         let expected: Vec<String> =
             expected.iter().map(|line| format!("unit:a.service /usr/bin/a {line}")).collect();
         assert_eq!(found, expected, "{rules}");

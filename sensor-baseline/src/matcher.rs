@@ -188,6 +188,37 @@ impl PathMatcher {
             names.next().is_none()
         }
     }
+
+    /// Whether the template holds what stands from one of the path's slashes on: the place in any directory.
+    pub(crate) fn matches_end(&self, path: &str) -> bool {
+        let mut slashes = path.rmatch_indices('/');
+        if self.any_below {
+            slashes.any(|(at, _)| self.matches(&path[at..]))
+        } else {
+            let begin = slashes.nth(self.segments.len().saturating_sub(1));
+            begin.is_some_and(|(at, _)| self.matches(&path[at..]))
+        }
+    }
+}
+
+/// A template of names that are no paths, made ready for matching: a `*` holds a `/` too.
+#[derive(Debug, Clone)]
+pub(crate) struct NameMatcher(Vec<Piece>);
+
+impl NameMatcher {
+    pub(crate) fn new(template: &str) -> Self {
+        Self(pieces(template))
+    }
+
+    /// Whether the template holds the name.
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        segment_matches(&self.0, name)
+    }
+
+    /// Whether it holds one name only.
+    pub(crate) fn is_literal(&self) -> bool {
+        self.0.iter().all(|piece| matches!(piece, Piece::Literal(_)))
+    }
 }
 
 fn pieces(segment: &str) -> Vec<Piece> {
@@ -317,6 +348,28 @@ mod tests {
     fn every_class_can_be_written() {
         let names: Vec<&str> = super::Class::ALL.into_iter().map(super::Class::name).collect();
         assert_eq!(names, crate::object::CLASS_NAMES);
+    }
+
+    #[test]
+    fn a_place_in_any_directory_is_found_at_each_depth() {
+        let check = |template: &str, path: &str, expected: bool| {
+            let matcher = PathMatcher::new(&PathText::parse(template).unwrap());
+            assert_eq!(matcher.matches_end(path), expected, "{template}: {path}");
+        };
+        check("/.ssh/*", "/.ssh/a", true);
+        check("/.ssh/*", "/home/u/.ssh/a", true);
+        check("/.ssh/*", "/home/u/.ssh/a/b", false);
+        check("/.ssh/*", "/home/u.ssh/a", false);
+        check("/.ssh/**", "/home/u/.ssh/a/b", true);
+        check("/.ssh/**", "/home/u/.ssh", false);
+        check("/x", "/", false);
+    }
+
+    #[test]
+    fn a_star_of_a_name_crosses_slashes() {
+        let names = super::NameMatcher::new("cgroup:/a*c");
+        assert!(names.matches("cgroup:/a/b/c") && !names.matches("cgroup:/a/b/d") && !names.is_literal());
+        assert!(super::NameMatcher::new("unit:a.service").is_literal());
     }
 
     #[test]

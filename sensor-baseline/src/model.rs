@@ -207,6 +207,9 @@ pub struct Traits {
     pub fileless: bool,
     /// The acting process itself runs a shell: not so for what a shell started.
     pub acting_is_shell: bool,
+    /// The acting process itself runs a program that stands for who started it: a shell, a core utility, an interpreter
+    /// without a script.
+    pub acting_is_transparent: bool,
     /// Exec of a file that this agent saw written or created within the last ten minutes by the same workload.
     pub executable_is_fresh: bool,
     /// The object is a name that was created with `O_EXCL`: on the creating open itself and, where the agent still

@@ -1,24 +1,20 @@
-//! How bad a verdict is. Not whether it is a finding (see `judge`). May call: `judge`, `matcher`, `model`.
+//! How bad a verdict is. Not whether it is a finding (see `judge`). May call: `floor`, `judge`, `model`.
 //!
 //! | verdict | severity |
 //! |---|---|
 //! | allowed, learning | informational |
 //! | novel | low: novelty alone is no attack |
-//! | novel, and a shell acts, or the object is sensitive | medium |
+//! | novel, and a shell acts, the object is sensitive, or a silenced floor rule fires | medium |
 //! | floor | the rule's |
 //! | denied | high, or the severity of a floor rule that also fires, when higher |
 //!
-//! Sensitive objects: exec from a directory that anyone can write to, of a hidden file, or of a fresh or deleted
-//! file; write, delete or rename of configuration, programs, boot files or logs; a listener that other hosts reach.
-
-use std::net::IpAddr;
+//! Sensitive objects are listed in `rules/sensitive.toml`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::floor::floor;
+use crate::floor::Floor;
 use crate::judge::Verdict;
-use crate::model::{Action, Observation};
-use crate::object::Object;
+use crate::model::Observation;
 
 /// How bad; the numbers are those of OCSF `severity_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,80 +46,41 @@ impl Severity {
     }
 }
 
-/// How bad this verdict on this observation is.
-#[must_use]
-pub fn severity(observation: &Observation, verdict: &Verdict) -> Severity {
-    match verdict {
-        Verdict::Allowed | Verdict::Learning => Severity::Informational,
-        Verdict::Novel if observation.traits.acting_is_shell || is_sensitive(observation) => Severity::Medium,
-        Verdict::Novel => Severity::Low,
-        Verdict::Floor(rule) => rule.severity,
-        Verdict::Denied => {
-            floor(observation).map_or(Severity::High, |rule| rule.severity.max(Severity::High))
+impl Floor {
+    /// How bad this verdict on this observation is.
+    #[must_use]
+    pub fn severity(&self, observation: &Observation, verdict: &Verdict) -> Severity {
+        match verdict {
+            Verdict::Allowed | Verdict::Learning => Severity::Informational,
+            Verdict::Novel if self.is_worse_than_novel(observation) => Severity::Medium,
+            Verdict::Novel => Severity::Low,
+            Verdict::Floor(rule) => rule.severity,
+            Verdict::Denied => {
+                let rule = self.firing(observation);
+                rule.map_or(Severity::High, |rule| rule.severity.max(Severity::High))
+            }
         }
     }
-}
 
-/// Whether the object is one that intruders go for.
-fn is_sensitive(observation: &Observation) -> bool {
-    let traits = &observation.traits;
-    match (&observation.behaviour.object, observation.behaviour.action) {
-        (Object::Path(path), Action::Exec) => {
-            let path = path.as_str();
-            traits.executable_is_fresh
-                || traits.object_deleted
-                || is_below(path, ANYONE_WRITES)
-                || path.contains("/.")
-        }
-        (Object::Path(path), _) => is_below(path.as_str(), SENSITIVE_FILES),
-        (Object::Rename { from, to }, _) => {
-            is_below(from.as_str(), SENSITIVE_FILES) || is_below(to.as_str(), SENSITIVE_FILES)
-        }
-        (Object::Endpoint(endpoint), action) => action == Action::Listen && is_reachable(endpoint.address),
+    /// Whether more than novelty speaks against it. A rule that fires on what is novel is a silenced one.
+    fn is_worse_than_novel(&self, observation: &Observation) -> bool {
+        observation.traits.acting_is_shell
+            || self.sensitive(observation).is_some()
+            || self.firing(observation).is_some()
     }
 }
-
-fn is_below(path: &str, directories: &[&str]) -> bool {
-    directories.iter().any(|directory| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/')))
-}
-
-/// Whether other hosts may reach a listener on this address.
-fn is_reachable(address: IpAddr) -> bool {
-    !address.to_canonical().is_loopback()
-}
-
-/// Directories in which anyone may leave a program.
-const ANYONE_WRITES: &[&str] = &["/tmp", "/var/tmp", "/dev/shm", "/run/user", "/run/lock"];
-
-/// Directories whose content decides what a host does, or tells what it did.
-const SENSITIVE_FILES: &[&str] = &[
-    "/etc",
-    "/boot",
-    "/root",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib64",
-    "/usr/bin",
-    "/usr/sbin",
-    "/usr/lib",
-    "/usr/libexec",
-    "/usr/local",
-    "/var/log",
-    "/proc",
-    "/sys",
-];
 
 #[cfg(test)]
 mod tests {
-    use super::{Severity, severity};
+    use super::Severity;
+    use crate::floor::Floor;
     use crate::judge::Verdict;
     use crate::model::Traits;
     use crate::testing::{behaviour, observation};
 
     fn check(action: &str, object: &str, traits: Traits, expected: Severity) {
         let observation = observation(behaviour(action, object), traits);
-        assert_eq!(severity(&observation, &Verdict::Novel), expected, "{action} {object}");
+        assert_eq!(Floor::built_in().severity(&observation, &Verdict::Novel), expected, "{action} {object}");
     }
 
     #[test]
@@ -147,10 +104,10 @@ mod tests {
     #[test]
     fn a_denied_floor_technique_keeps_the_higher_severity() {
         let shell = observation(behaviour("exec", "/bin/sh"), Traits::default());
-        assert_eq!(severity(&shell, &Verdict::Denied), Severity::High);
+        assert_eq!(Floor::built_in().severity(&shell, &Verdict::Denied), Severity::High);
         let fileless = Traits { fileless: true, ..Traits::default() };
         let memory = observation(behaviour("exec", "/memfd:x"), fileless);
-        assert_eq!(severity(&memory, &Verdict::Denied), Severity::Critical);
-        assert_eq!(severity(&memory, &Verdict::Allowed), Severity::Informational);
+        assert_eq!(Floor::built_in().severity(&memory, &Verdict::Denied), Severity::Critical);
+        assert_eq!(Floor::built_in().severity(&memory, &Verdict::Allowed), Severity::Informational);
     }
 }

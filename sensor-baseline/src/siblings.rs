@@ -246,6 +246,7 @@ fn shape(name: &str) -> String {
 mod tests {
     use super::Siblings;
     use crate::baseline::{Baseline, Entry};
+    use crate::floor::Floor;
     use crate::judge::Verdict;
     use crate::model::Traits;
     use crate::testing::{behaviour, observation};
@@ -323,8 +324,9 @@ mod tests {
         entries.into_iter().for_each(|entry| {
             baseline.insert(siblings.settle(entry));
         });
-        let judge =
-            |object: &str| baseline.judge(&observation(behaviour("write", object), Traits::default()));
+        let judge = |object: &str| {
+            baseline.judge(&observation(behaviour("write", object), Traits::default()), Floor::built_in())
+        };
         assert_eq!(judge("/b/ccQQ11zz.o"), Verdict::Allowed);
         for other in ["/b/ccQQ11zz.c", "/b/ccQQ11z.o", "/b/ccQQ11zz1.o", "/b/malicious.o", "/b/c/ccQQ11zz.o"]
         {
@@ -347,7 +349,7 @@ mod tests {
             }
             for object in &objects {
                 let seen = observation(behaviour("write", object), Traits::default());
-                prop_assert_eq!(baseline.judge(&seen), Verdict::Allowed);
+                prop_assert_eq!(baseline.judge(&seen, Floor::built_in()), Verdict::Allowed);
             }
             let text = baseline.to_yaml();
             prop_assert_eq!(&Baseline::parse(&text).unwrap(), &baseline);

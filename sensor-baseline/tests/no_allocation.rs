@@ -1,5 +1,7 @@
 //! Judging takes no memory. Not its time: that is `benches/judge.rs`. It may call the crate's public items.
 
+use sensor_baseline::Floor;
+
 mod support;
 
 #[test]
@@ -7,12 +9,26 @@ fn judging_allocates_nothing() {
     let baseline = support::baseline();
     for (name, observation, expected) in support::observations() {
         // Whatever is made once is made now.
-        assert_eq!(baseline.judge(&observation), expected, "{name}");
+        assert_eq!(baseline.judge(&observation, Floor::built_in()), expected, "{name}");
         let used = allocation_counter::measure(|| {
             for _ in 0..100 {
-                assert_eq!(baseline.judge(&observation), expected);
+                assert_eq!(baseline.judge(&observation, Floor::built_in()), expected);
             }
         });
         assert_eq!(used.count_total, 0, "{expected:?} {name}");
     }
+}
+
+#[test]
+fn looking_for_silences_allocates_nothing() {
+    let text = "[[silence]]\nrule = \"ssh-keys\"\nworkload = \"unit:s*.service\"\nobject = \"~/.ssh/*\"\nowner = \"ops\"\n\
+                reason = \"a test\"\nexpires = 2100-01-01\n";
+    let floor = Floor::with_files(&[("site.toml".to_owned(), text.to_owned())]).expect("the text is valid");
+    let (_, keys, _) =
+        support::observations().into_iter().find(|(name, ..)| *name == "write_floor").expect("is one");
+    let used = allocation_counter::measure(|| {
+        let held = floor.held(&keys);
+        assert!(held.rule.is_none() && held.silenced.is_some_and(|rule| rule.id == "ssh-keys"));
+    });
+    assert_eq!(used.count_total, 0);
 }

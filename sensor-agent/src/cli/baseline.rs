@@ -5,12 +5,13 @@ mod backtest;
 mod edit;
 
 use super::learn::write_whole;
-use super::{EXIT_FINDINGS, read_baseline};
+use super::{EXIT_FINDINGS, FloorArguments, read_baseline, unix_now};
+use crate::floor_files;
 use anyhow::Context as _;
 use clap::Subcommand;
 use sensor_baseline::{
-    Action, Baseline, Behaviour, Object, Observation, Subject, Traits, UnixNs, Workload, diff, lint, settle,
-    union,
+    Action, Baseline, Behaviour, Floor, FloorRule as Rule, Object, Observation, Subject, Traits, UnixNs,
+    Workload, diff, lint, settle, union,
 };
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use std::process::ExitCode;
 pub(super) enum BaselineCommand {
     /// Name entries without effect and entries that allow too much: exit 0 for none, 2 for some.
     Lint(LintArguments),
+    /// Check files of floor rules: exit 0 when all is well, 2 when a silence has ended or a rule is never reported.
+    LintFloor(LintFloorArguments),
     /// Say by which entries two baselines differ: exit 0 for none, 2 for some.
     Diff(DiffArguments),
     /// Put baselines together, for example what two hosts learned.
@@ -35,6 +38,15 @@ pub(super) enum BaselineCommand {
 #[derive(Debug, clap::Args)]
 pub(super) struct LintArguments {
     /// Baselines to look at.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    floor: FloorArguments,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LintFloorArguments {
+    /// Files to check, together, as `--floor` takes them.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -73,11 +85,14 @@ pub(super) struct ExplainArguments {
     action: Action,
     /// What was done: `/usr/bin/id`, `tcp 10.0.0.5 5432` (of a listener its address and port), `/old -> /new`.
     object: String,
+    #[command(flatten)]
+    floor: FloorArguments,
 }
 
 pub(super) fn run(command: &BaselineCommand) -> anyhow::Result<ExitCode> {
     match command {
         BaselineCommand::Lint(arguments) => run_lint(arguments),
+        BaselineCommand::LintFloor(arguments) => run_lint_floor(arguments),
         BaselineCommand::Diff(arguments) => run_diff(arguments),
         BaselineCommand::Merge(arguments) => run_merge(arguments),
         BaselineCommand::Explain(arguments) => run_explain(arguments),
@@ -88,12 +103,35 @@ pub(super) fn run(command: &BaselineCommand) -> anyhow::Result<ExitCode> {
 
 fn run_lint(arguments: &LintArguments) -> anyhow::Result<ExitCode> {
     let mut text = String::new();
+    let floor = arguments.floor.load()?;
     for file in &arguments.files {
-        for lint in lint(&read_baseline(file)?) {
+        for lint in lint(&read_baseline(file)?, &floor) {
             text += &format!("{}: {lint}\n", file.display());
         }
     }
     print(&text)?;
+    Ok(found(!text.is_empty()))
+}
+
+fn run_lint_floor(arguments: &LintFloorArguments) -> anyhow::Result<ExitCode> {
+    let floor = floor_files::load(&arguments.files)?;
+    let mut text: String = floor_files::expired(&floor, unix_now()).map(|line| line + "\n").collect();
+    for rule in floor.rules() {
+        for example in &rule.examples {
+            let first = floor.firing(example).filter(|first| first.id != rule.id);
+            if let Some(Rule { id, .. }) = first.map(AsRef::as_ref) {
+                let behaviour = &example.behaviour;
+                let (action, object) = (behaviour.action, &behaviour.object);
+                text += &format!(
+                    "{}: rule {}: \"{action} {object}\" is reported under {id}, which comes first\n",
+                    rule.file, rule.id
+                );
+            }
+        }
+    }
+    print(&text)?;
+    let (rules, silences) = (floor.rules().len() - Floor::built_in().rules().len(), floor.silences().len());
+    say!("{rules} rules and {silences} silences besides {} built-in rules", Floor::built_in().rules().len());
     Ok(found(!text.is_empty()))
 }
 
@@ -146,7 +184,7 @@ fn run_explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     if !baseline.is_armed(&observation.behaviour.workload) {
         say!("{}: does not list the workload {}", arguments.file.display(), arguments.workload);
     }
-    let verdict = baseline.judge(&observation);
+    let verdict = baseline.judge(&observation, &*arguments.floor.load()?);
     let explanation = baseline.explain(&observation, &verdict);
     let mut text = format!("{}\n", explanation.summary);
     for nearest in &explanation.nearest {

@@ -6,7 +6,6 @@ use super::watch_text::{joined, time_text};
 use crate::event::Arguments;
 use crate::finding::{Finding, ProcessFacts, Reason};
 use crate::sigma::Rule;
-use sensor_baseline::ATTACK_VERSION;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,12 +22,12 @@ pub(super) fn json_line(finding: &Finding, count: u64, hostname: &str) -> String
         object: finding.behaviour.object.to_string(),
         process: ProcessObject::from(&finding.process),
         ancestors: finding.ancestors.iter().map(ProcessObject::from).collect(),
-        floor_rule: match finding.reason {
+        floor_rule: match &finding.reason {
             Reason::Floor(rule) => Some(RuleObject {
-                id: rule.id,
-                title: rule.title,
-                techniques: rule.techniques,
-                attack_version: ATTACK_VERSION,
+                id: &rule.id,
+                title: &rule.title,
+                techniques: rule.technique_ids().collect(),
+                attack_version: &rule.attack_version,
             }),
             Reason::Novel | Reason::Denied | Reason::Sigma => None,
         },
@@ -69,10 +68,13 @@ pub(super) fn block(finding: &Finding, count: u64) -> String {
     line("subject", &behaviour.subject.0);
     let caller = if finding.object_from_caller { " (the caller's word)" } else { "" };
     line("object", &format!("{} {}{caller}", behaviour.action, behaviour.object));
-    match finding.reason {
+    match &finding.reason {
         Reason::Floor(rule) => {
             line("reason", &format!("floor rule {}: {}", rule.id, rule.title));
-            line("ATT&CK", &format!("{} (version {ATTACK_VERSION})", rule.techniques.join(", ")));
+            let techniques: Vec<_> = rule.technique_ids().collect();
+            if !techniques.is_empty() {
+                line("ATT&CK", &format!("{} (version {})", techniques.join(", "), rule.attack_version));
+            }
         }
         Reason::Novel | Reason::Denied | Reason::Sigma => line("reason", finding.reason.name()),
     }
@@ -94,7 +96,7 @@ pub(super) fn block(finding: &Finding, count: u64) -> String {
 /// What a floor rule kept out of `baseline`, and the lines that would put it there, if any can. Newline included.
 pub(super) fn held(finding: &Finding, baseline: &Path) -> String {
     let behaviour = &finding.behaviour;
-    let rule = match finding.reason {
+    let rule = match &finding.reason {
         Reason::Floor(rule) => format!("floor rule {}: {}", rule.id, rule.title),
         Reason::Novel | Reason::Denied | Reason::Sigma => finding.reason.name().to_owned(),
     };
@@ -139,7 +141,7 @@ struct FindingObject<'a> {
     process: ProcessObject<'a>,
     ancestors: Vec<ProcessObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    floor_rule: Option<RuleObject>,
+    floor_rule: Option<RuleObject<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rules: Vec<SigmaRuleObject<'a>>,
     explanation: ExplanationObject<'a>,
@@ -183,11 +185,11 @@ impl<'a> From<&'a ProcessFacts> for ProcessObject<'a> {
 }
 
 #[derive(Serialize)]
-struct RuleObject {
-    id: &'static str,
-    title: &'static str,
-    techniques: &'static [&'static str],
-    attack_version: &'static str,
+struct RuleObject<'a> {
+    id: &'a str,
+    title: &'a str,
+    techniques: Vec<&'a str>,
+    attack_version: &'a str,
 }
 
 #[derive(Serialize)]

@@ -8,7 +8,7 @@ use super::live::{Wish, feed, feed_rest, pipeline, print_troubles};
 use super::report::{ReportArguments, Told};
 use super::sigma::SigmaArguments;
 use super::who::{self, WhoArguments};
-use super::{EXIT_FINDINGS, EXIT_TROUBLE, Span, finding_text, read_baseline};
+use super::{EXIT_FINDINGS, EXIT_TROUBLE, FloorArguments, Span, finding_text, read_baseline};
 use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
 use crate::finding::{Finding, Reason};
@@ -31,6 +31,8 @@ pub(super) struct JudgeArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    floor: FloorArguments,
+    #[command(flatten)]
     report: ReportArguments,
     #[command(flatten)]
     who: WhoArguments,
@@ -42,13 +44,20 @@ pub(super) struct JudgeArguments {
 
 pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
+    let floor = arguments.floor.load()?;
     let scope = command_scope(&arguments.span.command);
     check_armed(&baseline, &scope, &arguments.baseline)?;
     let rules = arguments.sigma.rules()?;
     let capture = Capture::begin(KindSet::DEFAULT)?.with_command_output_on_stderr(arguments.json);
     let hostname = capture.start.hostname.clone();
-    let wish =
-        Wish { baseline: Some(baseline), scope, emit_events: false, are_containers_named: true, rules };
+    let wish = Wish {
+        baseline: Some(baseline),
+        floor,
+        scope,
+        emit_events: false,
+        are_containers_named: true,
+        rules,
+    };
     let mut judge = Judge {
         pipeline: pipeline(&capture.start, wish),
         output: Output::default(),

@@ -6,7 +6,7 @@ use super::judge::command_trouble;
 use super::live::{Wish, feed, feed_rest, pipeline, print_troubles};
 use super::sigma::SigmaArguments;
 use super::who::WhoArguments;
-use super::{Span, finding_text};
+use super::{FloorArguments, Span, finding_text};
 use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
 use crate::finding::{Finding, Reason};
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LearnArguments {
@@ -29,6 +30,8 @@ pub(super) struct LearnArguments {
     #[arg(long, value_name = "NAME", default_value = "local")]
     fleet: String,
     #[command(flatten)]
+    floor: FloorArguments,
+    #[command(flatten)]
     sigma: SigmaArguments,
     #[command(flatten)]
     who: WhoArguments,
@@ -38,18 +41,25 @@ pub(super) struct LearnArguments {
 
 pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let is_command = !arguments.span.command.is_empty();
+    let floor = arguments.floor.load()?;
     let unwritable = || format!("cannot write {}", arguments.output.display());
     check_place(&arguments.output).with_context(unwritable)?;
     let rules = arguments.sigma.rules()?;
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let scope = command_scope(&arguments.span.command);
-    let wish =
-        Wish { baseline: None, scope: scope.clone(), emit_events: false, are_containers_named: true, rules };
+    let wish = Wish {
+        baseline: None,
+        floor: Arc::clone(&floor),
+        scope: scope.clone(),
+        emit_events: false,
+        are_containers_named: true,
+        rules,
+    };
     let mut student = Student {
         pipeline: pipeline(&capture.start, wish),
         stage: arguments.who.stage()?,
         output: Output::default(),
-        learner: Learner::new(LearnerLimits::default()),
+        learner: Learner::new(LearnerLimits::default()).with_floor(floor),
         refused: 0,
         held: Held::default(),
         // Only who waits for no end wants to hear of each finding at once.

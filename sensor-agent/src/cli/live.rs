@@ -8,13 +8,15 @@ use crate::pipeline::{Output, Pipeline, PipelineConfig};
 use crate::recording::Start;
 use crate::sigma::Rules;
 use crate::who::{self, Doing, Stage};
-use sensor_baseline::Baseline;
+use sensor_baseline::{Baseline, Floor};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a subcommand wants of its pipeline.
 #[derive(Debug)]
 pub(super) struct Wish {
     pub(super) baseline: Option<Baseline>,
+    pub(super) floor: Arc<Floor>,
     pub(super) scope: Scope,
     pub(super) emit_events: bool,
     /// Whether somebody tells the images of containers.
@@ -27,6 +29,7 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
     let own: Option<Identity> = start.own_identity();
     let mut pipeline = Pipeline::new(PipelineConfig {
         baseline: wish.baseline,
+        floor: wish.floor,
         scope: wish.scope,
         own,
         boot_to_unix_offset_ns: start.boot_to_unix_offset_ns,
@@ -70,6 +73,9 @@ pub(super) fn feed_rest<T: Doing>(pipeline: &mut Pipeline, stage: &mut Stage<T>,
 pub(super) fn print_troubles(pipeline: &Pipeline, more: BTreeMap<&'static str, u64>) {
     let mut counters = pipeline.counters();
     counters.extend(more);
+    for (rule, count) in pipeline.silenced() {
+        say!("counted findings_silenced{{rule={rule}}}={count}");
+    }
     for name in TROUBLES {
         if let Some(count) = counters.get(name).filter(|count| **count > 0) {
             say!("counted {name}={count}");

@@ -14,10 +14,12 @@ use crate::recording::RecordingWriter;
 use crate::sigma::Rules;
 use crate::who::{self, Stage};
 use anyhow::Context as _;
+use sensor_baseline::Floor;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +41,7 @@ pub(super) fn run(arguments: &RecordArguments) -> anyhow::Result<ExitCode> {
     let writer = RecordingWriter::new(BufWriter::new(file), &capture.start).with_context(doing)?;
     let wish = Wish {
         baseline: None,
+        floor: Arc::clone(Floor::built_in()),
         scope: Scope::Host,
         emit_events: false,
         are_containers_named: true,

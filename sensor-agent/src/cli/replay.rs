@@ -3,21 +3,22 @@
 
 use super::judge::Verdicts;
 use super::live::{Wish, pipeline, print_troubles};
-use super::read_baseline;
 use super::report::ReportArguments;
 use super::sigma::SigmaArguments;
+use super::{FloorArguments, read_baseline};
 use crate::enrich::process_table::Scope;
 use crate::event::BootNs;
 use crate::pipeline::Output;
 use crate::recording::{Part, RecordingReader};
 use crate::sigma::Rules;
 use anyhow::Context as _;
-use sensor_baseline::Baseline;
+use sensor_baseline::{Baseline, Floor};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReplayArguments {
@@ -30,6 +31,8 @@ pub(super) struct ReplayArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    floor: FloorArguments,
+    #[command(flatten)]
     report: ReportArguments,
     #[command(flatten)]
     sigma: SigmaArguments,
@@ -37,9 +40,11 @@ pub(super) struct ReplayArguments {
 
 pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_baseline(&arguments.baseline)?;
+    let floor = arguments.floor.load()?;
     let mut verdicts = Verdicts::default();
     let rules = arguments.sigma.rules()?;
-    let replayed = replay(&arguments.file, baseline, rules, |output| verdicts.add(output))?;
+    let standard = Standard { baseline, floor, rules };
+    let replayed = replay(&arguments.file, standard, |output| verdicts.add(output))?;
     verdicts.print_unarmed();
     verdicts.print(arguments.json, &replayed.hostname)?;
     let trouble = replayed.has_losses.then_some("records were lost when this was recorded");
@@ -55,18 +60,26 @@ pub(super) struct Replayed {
     pub(super) has_losses: bool,
 }
 
+/// What a recording is judged by.
+pub(super) struct Standard {
+    pub(super) baseline: Baseline,
+    pub(super) floor: Arc<Floor>,
+    pub(super) rules: Rules,
+}
+
 /// Judges a recording; `take` gets what each record makes. Tells what was lost, and how much there was.
 pub(super) fn replay(
     path: &Path,
-    baseline: Baseline,
-    rules: Rules,
+    standard: Standard,
     mut take: impl FnMut(&mut Output),
 ) -> anyhow::Result<Replayed> {
     let name = || path.display().to_string();
     let file = File::open(path).with_context(|| format!("cannot open {}", name()))?;
     let mut reader = RecordingReader::new(BufReader::new(file)).with_context(name)?;
+    let Standard { baseline, floor, rules } = standard;
     let wish = Wish {
         baseline: Some(baseline),
+        floor,
         scope: Scope::Host,
         emit_events: false,
         are_containers_named: true,

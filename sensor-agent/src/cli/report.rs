@@ -6,7 +6,7 @@ use super::learn::write_whole;
 use crate::finding::{Finding, Reason};
 use anyhow::Context as _;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
-use sensor_baseline::{ATTACK_VERSION, Severity};
+use sensor_baseline::Severity;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -117,7 +117,7 @@ fn sarif(told: &Told<'_>) -> Value {
 }
 
 fn sarif_rule(finding: &Finding) -> Value {
-    let (text, tags): (&str, Vec<String>) = match finding.reason {
+    let (text, tags): (&str, Vec<String>) = match &finding.reason {
         Reason::Novel => ("behaviour that the baseline does not allow", Vec::new()),
         Reason::Denied => ("behaviour that the baseline denies by name", Vec::new()),
         Reason::Sigma => match finding.rules.first() {
@@ -125,7 +125,8 @@ fn sarif_rule(finding: &Finding) -> Value {
             None => ("a Sigma rule", Vec::new()),
         },
         Reason::Floor(rule) => {
-            (rule.title, rule.techniques.iter().map(|id| format!("attack-{ATTACK_VERSION}/{id}")).collect())
+            let tag = |id| format!("attack-{}/{id}", rule.attack_version);
+            (&rule.title, rule.technique_ids().map(tag).collect())
         }
     };
     json!({

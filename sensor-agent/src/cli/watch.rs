@@ -15,8 +15,10 @@ use crate::pipeline::{EnrichedEvent, Output, Pipeline};
 use crate::sigma::Rules;
 use crate::who::Stage;
 use anyhow::Context as _;
+use sensor_baseline::Floor;
 use std::io::{ErrorKind, Stdout, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +45,7 @@ pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let capture = Capture::begin(selection.captured())?;
     let wish = Wish {
         baseline: None,
+        floor: Arc::clone(Floor::built_in()),
         scope: Scope::Host,
         emit_events: true,
         are_containers_named: false,

@@ -9,7 +9,7 @@ use crate::finding::{Finding, RULES_MAX, Reason};
 use crate::sigma::Rule;
 use sensor_baseline::{
     Action, Baseline, Behaviour, Endpoint, Object, Observation, PathText, Protocol, Severity, Subject,
-    Traits, UnixNs, Verdict, floor, severity,
+    Traits, UnixNs, Verdict,
 };
 use sensor_event::Family;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(super) struct FindingKey {
     behaviour: Behaviour,
     reason: &'static str,
-    rule: &'static str,
+    rule: String,
     baseline_version: u64,
 }
 
@@ -43,7 +43,11 @@ pub(super) fn observed(
     time: UnixNs,
 ) -> Option<Observation> {
     let (workload, now, own) = (&process.workload, event.time, process.identity);
-    let mut traits = Traits { acting_is_shell: process.image.is_shell(), ..Traits::default() };
+    let mut traits = Traits {
+        acting_is_shell: process.image.is_shell(),
+        acting_is_transparent: process.image.is_transparent(),
+        ..Traits::default()
+    };
     let (action, object) = match &event.body {
         Body::Exec(exec) => {
             traits.fileless = exec.is_fileless();
@@ -113,9 +117,13 @@ impl Pipeline {
         out: &mut Output,
     ) {
         self.counters.observations += 1;
+        let held = self.config.floor.held(&observation);
+        if let Some(rule) = held.silenced {
+            *self.silenced.entry(rule.id.clone()).or_default() += 1;
+        }
         let verdict = match &self.config.baseline {
-            Some(baseline) => baseline.judge(&observation),
-            None => floor(&observation).map_or(Verdict::Learning, Verdict::Floor),
+            Some(baseline) => baseline.judge_held(&observation, held.rule),
+            None => held.rule.map_or(Verdict::Learning, |rule| Verdict::Floor(Arc::clone(rule))),
         };
         self.counters.sigma_matches += rules.len() as u64;
         let is_learning = verdict == Verdict::Learning;
@@ -142,16 +150,13 @@ impl Pipeline {
     fn is_repeated(
         &mut self,
         behaviour: &Behaviour,
-        reason: Reason,
+        reason: &Reason,
         rules: &[Arc<Rule>],
         baseline_version: u64,
     ) -> bool {
-        let rule = match reason {
-            Reason::Floor(rule) => rule.id,
-            Reason::Novel | Reason::Denied | Reason::Sigma => "",
-        };
+        let rule = reason.rule_id().to_owned();
         let mut is_repeated = true;
-        if reason != Reason::Sigma {
+        if *reason != Reason::Sigma {
             let key =
                 FindingKey { behaviour: behaviour.clone(), reason: reason.name(), rule, baseline_version };
             if self.reported.find(&key, self.now).is_none() {
@@ -180,7 +185,7 @@ impl Pipeline {
         let baseline = self.config.baseline.as_ref();
         let baseline_version = baseline.and_then(|baseline| baseline.version).unwrap_or(0);
         let behaviour = observation.behaviour.clone();
-        if self.is_repeated(&behaviour, reason, &rules, baseline_version) {
+        if self.is_repeated(&behaviour, &reason, &rules, baseline_version) {
             self.counters.findings_repeated += 1;
             return;
         }
@@ -191,15 +196,16 @@ impl Pipeline {
         let incident = self.incidents.of(process, observation.time, self.now);
         let empty = Baseline::empty("");
         let explanation = self.config.baseline.as_ref().unwrap_or(&empty).explain(observation, verdict);
+        let is_of_rules = reason == Reason::Sigma;
         let worst = rules.first().map_or(Severity::Informational, |rule| rule.level);
         out.findings.push(Finding {
             time: observation.time,
-            severity: severity(observation, verdict).max(worst),
+            severity: self.config.floor.severity(observation, verdict).max(worst),
             reason,
             behaviour,
             process: process.facts(),
             ancestors: self.processes.ancestors(process).map(Process::facts).collect(),
-            explanation: if reason == Reason::Sigma { of_rules(&rules, explanation) } else { explanation },
+            explanation: if is_of_rules { of_rules(&rules, explanation) } else { explanation },
             tier: doer.tier.name(),
             object_from_caller: observation.traits.object_from_caller,
             baseline_version,

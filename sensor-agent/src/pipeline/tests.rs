@@ -437,6 +437,23 @@ fn a_fileless_exec_is_a_finding_without_a_baseline() {
 }
 
 #[test]
+fn a_silenced_rule_is_counted_until_its_day_and_reported_after() {
+    const DAY_NS: u64 = 86_400_000_000_000;
+    let text = "[[silence]]\nrule = \"fileless-exec\"\nworkload = \"unit:web.service\"\nowner = \"web\"\n\
+                reason = \"a loader\"\nexpires = 1970-01-02\n";
+    let floor = Floor::with_files(&[("site.toml".to_owned(), text.to_owned())]).unwrap();
+    let mut pipeline = with(PipelineConfig { floor: floor.into(), ..PipelineConfig::default() });
+    let exec = |who: Who| who.exec_with("/memfd:x", &["x"], ExecFlags::MEMFD, PathFlags::NO_NAMESPACE, "");
+    let out = feed(&mut pipeline, &[exec(nginx())]);
+    assert!(out.findings.is_empty(), "{:?}", out.findings);
+    assert_eq!(out.observations.len(), 1);
+    assert_eq!(pipeline.silenced().get("fileless-exec"), Some(&1));
+    let out = feed(&mut pipeline, &[exec(nginx().at(DAY_NS))]);
+    assert_eq!(out.findings.len(), 1);
+    assert_eq!(pipeline.silenced().get("fileless-exec"), Some(&1));
+}
+
+#[test]
 fn the_cgroup_of_an_exec_places_processes_that_follow() {
     let moved = Who::new(30, 10).in_cgroup(77);
     let out = feed(&mut host(), &[moved.exec("/usr/bin/app", &["app"]), moved.listen(5)]);

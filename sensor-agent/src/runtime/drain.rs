@@ -183,6 +183,9 @@ impl Drain {
         report.counters.insert("log_lines_dropped".to_owned(), self.teller.dropped());
         let counted = pipeline.into_iter().chain(self.stage.counters()).chain(self.rescanner.troubles());
         report.counters.extend(counted.map(|(name, value)| (name.to_owned(), value)));
+        let silenced = self.pipeline.silenced().iter();
+        let silenced = silenced.map(|(rule, count)| (format!("findings_silenced{{rule={rule}}}"), *count));
+        report.counters.extend(silenced);
         report.degraded.extend(self.kernel.hooks().iter().filter_map(|hook| match &hook.state {
             HookState::Attached => None,
             HookState::Failed(reason) => Some(format!("{}: {}: {reason}", hook.event, hook.hook)),
@@ -229,7 +232,8 @@ fn boot_now() -> BootNs {
     BootNs(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64))
 }
 
-fn unix_ns() -> u64 {
+/// Wall-clock nanoseconds since the Unix epoch.
+pub(super) fn unix_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -16,17 +16,20 @@ mod drain;
 pub mod vitals;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use sensor_baseline::UnixNs;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Collector, Config};
 use crate::enrich::seed;
+use crate::finding::Finding;
+use crate::floor_files;
 use crate::identity::Identity;
 use crate::kernel::{Kernel, KernelOptions, boot_to_unix_offset_ns};
 use crate::learned_store::LearnedStore;
@@ -49,6 +52,8 @@ use vitals::{DrainReports, Vitals};
 pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(config_file)?;
     start_log(&config.log)?;
+    let floor = floor_files::load(&config.floor).context("floor.files")?;
+    floor_files::expired(&floor, UnixNs(drain::unix_ns())).for_each(|line| tracing::warn!("{line}"));
     let state = StateDir::open(&config.state_dir)?;
     let identity = Identity::load(&state.identity())?;
     let kernel = Kernel::load(&KernelOptions {
@@ -60,7 +65,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     let spool_options = SpoolOptions { path: state.spool(), bytes_max: config.spool_bytes_max };
     let spool = Spool::start(spool_options).context("starting the spool")?;
-    let learned = LearnedStore::start(&state.learned()).context("starting the learned store")?;
+    let learned =
+        LearnedStore::start(&state.learned(), Arc::clone(&floor)).context("starting the learned store")?;
     let (baselines, baseline, handovers) = BaselineKeeper::start(state.baseline(), state.baseline_meta());
     let baselines = Arc::new(baselines);
     let reports = DrainReports::default();
@@ -87,6 +93,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     };
     let mut pipeline = Pipeline::new(PipelineConfig {
         baseline,
+        floor,
         own: Some(seed::own_identity().context("cannot read /proc/self")?),
         boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
         are_containers_named: true,
@@ -95,14 +102,12 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     });
     // What happens during the scan is in the rings.
     pipeline.seed(seed::scan().context("cannot scan /proc")?);
-    let roots = who::Roots { containerd: config.containerd.clone(), ..who::Roots::default() };
-    let stage = Stage::new(Some(Lookups::start(roots)?), who::own_mount_namespace());
     let is_ending = Arc::new(AtomicBool::new(false));
     let hooks = kernel.hooks().len();
     let drain = Drain {
         kernel,
         pipeline,
-        stage,
+        stage: stage(config.containerd)?,
         spool: spool.sender(),
         learned: learned.sender(),
         baselines: handovers,
@@ -113,6 +118,12 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         is_ending: is_ending.clone(),
     };
     run_parts(&runtime, drain, uplink, &is_ending, hooks)
+}
+
+/// Where findings wait until it is known who did it.
+fn stage(containerd: Vec<PathBuf>) -> anyhow::Result<Stage<Finding>> {
+    let roots = who::Roots { containerd, ..who::Roots::default() };
+    Ok(Stage::new(Some(Lookups::start(roots)?), who::own_mount_namespace()))
 }
 
 /// Reads the Sigma rules and logs which are not in force.

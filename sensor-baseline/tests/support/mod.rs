@@ -1,7 +1,7 @@
 //! A baseline of a host with 20 services of 300 entries each, and what they do. It may call the crate's public items.
 
 use sensor_baseline::{
-    Action, Baseline, Behaviour, Object, Observation, Subject, Traits, UnixNs, Verdict, Workload,
+    Action, Baseline, Behaviour, Floor, Object, Observation, Subject, Traits, UnixNs, Verdict, Workload,
 };
 use std::fmt::Write as _;
 
@@ -46,19 +46,23 @@ pub(crate) fn observations() -> Vec<(&'static str, Observation, Verdict)> {
         (Observation { behaviour, traits: Traits::default(), time: UnixNs(1) }, expected)
     };
     let named = |name, (observation, expected)| (name, observation, expected);
-    let known = Verdict::Allowed;
+    let held = |rule: &str| {
+        Verdict::Floor(Floor::built_in().rule(rule).expect("a rule that comes with the sensor").clone())
+    };
+    let known = || Verdict::Allowed;
     vec![
-        named("exec", of("exec", "/usr/bin/tool7", known)),
-        named("listen", of("listen", "tcp 0.0.0.0 443", known)),
-        named("connect_network", of("connect", "tcp 10.9.8.7 5432", known)),
-        named("write_literal", of("write", &format!("/var/lib/s{service}/data/file200.db"), known)),
-        named("write_template", of("write", &format!("/var/log/s{service}/part19-web.log"), known)),
-        named("delete_template", of("delete", &format!("/run/s{service}/x.tmp"), known)),
+        named("exec", of("exec", "/usr/bin/tool7", known())),
+        named("listen", of("listen", "tcp 0.0.0.0 443", known())),
+        named("connect_network", of("connect", "tcp 10.9.8.7 5432", known())),
+        named("write_literal", of("write", &format!("/var/lib/s{service}/data/file200.db"), known())),
+        named("write_template", of("write", &format!("/var/log/s{service}/part19-web.log"), known())),
+        named("delete_template", of("delete", &format!("/run/s{service}/x.tmp"), known())),
         named(
             "rename_template",
-            of("rename", &format!("/var/log/s{service}/a.log -> /var/log/s{service}/a.log.7"), known),
+            of("rename", &format!("/var/log/s{service}/a.log -> /var/log/s{service}/a.log.7"), known()),
         ),
         named("exec", of("exec", "/usr/bin/id", Verdict::Novel)),
         named("write", of("write", "/srv/www/shell.php", Verdict::Novel)),
+        named("write_floor", of("write", "/home/u/.ssh/authorized_keys", held("ssh-keys"))),
     ]
 }

@@ -3,7 +3,7 @@
 
 use prost::Message;
 use rusqlite::Connection;
-use sensor_baseline::{FloorRule, floor_rule};
+use sensor_baseline::{Floor, FloorRule};
 use sensor_proto::v1;
 
 use crate::collector::Collector;
@@ -69,9 +69,12 @@ fn finding_rule(finding: &v1::Finding) -> Result<Option<&'static FloorRule>, Fle
         return Ok(None);
     }
     let id = finding.floor_rule.as_ref().map_or("without a name", |rule| rule.id.as_str());
-    match floor_rule(id) {
+    match Floor::built_in().rule(id) {
         Some(rule) => Ok(Some(rule)),
-        None => Err(cannot(format!("floor rule {id} is not one that this collector knows"))),
+        // Of an agent's own file: what it says about itself is not to be trusted.
+        None => Err(cannot(format!(
+            "floor rule {id} is not one that this collector knows: push a baseline that has the entry instead"
+        ))),
     }
 }
 

@@ -1,16 +1,17 @@
 //! `baseline backtest`: what a candidate would change, tried on recordings. Not the replay. It may call the sibling
 //! modules and the baseline crate.
 
-use super::super::replay::replay;
-use super::{found, print, read_baseline};
+use super::super::replay::{Standard, replay};
+use super::{FloorArguments, found, print, read_baseline};
 use crate::finding::Reason;
 use crate::pipeline::Output;
 use crate::sigma::Rules;
-use sensor_baseline::{Baseline, Behaviour, Severity};
+use sensor_baseline::{Baseline, Behaviour, Floor, Severity};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct BacktestArguments {
@@ -22,6 +23,8 @@ pub(in crate::cli) struct BacktestArguments {
     /// The baseline to compare it with [default: one that lists nothing, so that only floor rules find something].
     #[arg(long, value_name = "FILE")]
     current: Option<PathBuf>,
+    #[command(flatten)]
+    floor: FloorArguments,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -33,7 +36,8 @@ pub(super) fn run(arguments: &BacktestArguments) -> anyhow::Result<ExitCode> {
         Some(path) => read_baseline(path)?,
         None => Baseline::empty(&candidate.fleet),
     };
-    let change = Change::between(&current, &candidate, &arguments.recordings)?;
+    let floor = arguments.floor.load()?;
+    let change = Change::between(&current, &candidate, &floor, &arguments.recordings)?;
     let text = if arguments.json {
         serde_json::to_string(&change).expect("strings, numbers and lists are JSON") + "\n"
     } else {
@@ -61,16 +65,21 @@ pub(super) struct Change {
 pub(super) struct Told {
     behaviour: Behaviour,
     severity: Severity,
-    reason: &'static str,
+    reason: String,
     summary: String,
     count: u64,
 }
 
 impl Change {
-    pub(super) fn between(old: &Baseline, new: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<Self> {
-        let (mut before, _) = findings(old, recordings)?;
+    pub(super) fn between(
+        old: &Baseline,
+        new: &Baseline,
+        floor: &Arc<Floor>,
+        recordings: &[PathBuf],
+    ) -> anyhow::Result<Self> {
+        let (mut before, _) = findings(old, floor, recordings)?;
         let mut change = Self::default();
-        let (found, has_losses) = findings(new, recordings)?;
+        let (found, has_losses) = findings(new, floor, recordings)?;
         change.has_losses = has_losses;
         for (key, told) in found {
             match before.remove(&key) {
@@ -114,15 +123,19 @@ impl Told {
 }
 
 /// What was found, and why: a floor rule by its id.
-type Key = (Behaviour, &'static str);
+type Key = (Behaviour, String);
 
 /// What is found in recordings, and whether records were lost when they were made.
-fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {
+fn findings(
+    baseline: &Baseline,
+    floor: &Arc<Floor>,
+    recordings: &[PathBuf],
+) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {
     let (mut findings, mut has_losses) = (BTreeMap::new(), false);
     for recording in recordings {
-        has_losses |=
-            replay(recording, baseline.clone(), Rules::default(), |output| add(&mut findings, output))?
-                .has_losses;
+        let (baseline, floor) = (baseline.clone(), Arc::clone(floor));
+        let standard = Standard { baseline, floor, rules: Rules::default() };
+        has_losses |= replay(recording, standard, |output| add(&mut findings, output))?.has_losses;
     }
     Ok((findings, has_losses))
 }
@@ -131,8 +144,8 @@ fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<(BTre
 fn add(findings: &mut BTreeMap<Key, Told>, output: &mut Output) {
     for finding in output.findings.drain(..) {
         let behaviour = finding.behaviour;
-        let reason = finding.reason.rule_id();
-        findings.entry((behaviour.clone(), reason)).or_insert_with(|| Told {
+        let reason = finding.reason.rule_id().to_owned();
+        findings.entry((behaviour.clone(), reason.clone())).or_insert_with(|| Told {
             behaviour,
             severity: finding.severity,
             reason,
@@ -142,7 +155,7 @@ fn add(findings: &mut BTreeMap<Key, Told>, output: &mut Output) {
     }
     for (observation, verdict) in output.observations.drain(..) {
         let Some(reason) = Reason::of(&verdict) else { continue };
-        if let Some(told) = findings.get_mut(&(observation.behaviour, reason.rule_id())) {
+        if let Some(told) = findings.get_mut(&(observation.behaviour, reason.rule_id().to_owned())) {
             told.count += 1;
         }
     }

@@ -2,7 +2,7 @@
 //! sibling modules and the baseline crate.
 
 use super::backtest::Change;
-use super::{check_text, parse_action, read_baseline, write};
+use super::{FloorArguments, check_text, parse_action, read_baseline, write};
 use anyhow::{Context as _, bail, ensure};
 use sensor_baseline::{Baseline, Disposition, Entry, Pattern, Subject, Workload, diff};
 use std::path::PathBuf;
@@ -33,6 +33,8 @@ pub(in crate::cli) struct EditArguments {
     /// A recording of an attack: an edit that silences a finding in it is refused.
     #[arg(long = "attack", value_name = "RECORDING")]
     attacks: Vec<PathBuf>,
+    #[command(flatten)]
+    floor: FloorArguments,
     /// Make the edit even though it silences findings in an attack; they are named.
     #[arg(long)]
     force: bool,
@@ -48,7 +50,12 @@ pub(super) fn run(arguments: &EditArguments) -> anyhow::Result<ExitCode> {
     ensure!(!difference.is_empty(), "nothing to change: {} says so already", arguments.file.display());
     if !arguments.attacks.is_empty() {
         // What is only armed now is what the entries would silence.
-        let change = Change::between(&armed(&old, &arguments.arm), &new, &arguments.attacks)?;
+        let change = Change::between(
+            &armed(&old, &arguments.arm),
+            &new,
+            &arguments.floor.load()?,
+            &arguments.attacks,
+        )?;
         if change.is_empty() {
             say!("sensor-agent: nothing is found in the attacks: they guard nothing");
         }

@@ -1,13 +1,15 @@
 //! The subcommands on recordings made of fixtures. Not their words on the command line. It may call everything public of
 //! the parent module.
 
+use super::super::replay::{Standard, replay};
 use super::backtest::{self, Change};
 use super::{BaselineCommand, read_baseline};
 use crate::enrich::seed::Seed;
 use crate::record_fixture::Who;
 use crate::recording::{RecordingWriter, Start};
+use crate::sigma::Rules;
 use clap::Parser;
-use sensor_baseline::Disposition;
+use sensor_baseline::{Baseline, Disposition, Floor};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -82,14 +84,14 @@ fn a_backtest_tells_what_a_candidate_would_raise_and_silence() {
     let shell = "[low] unit:web.service /usr/sbin/nginx exec /usr/bin/dash (novel, once)";
     let connect = "unit:web.service /usr/sbin/nginx connect tcp 127.0.0.1 4444 (shell-connect, 2 times)";
 
-    let change = Change::between(&nothing, &narrow, &recordings).unwrap();
+    let change = Change::between(&nothing, &narrow, Floor::built_in(), &recordings).unwrap();
     assert_eq!((text(&change.raised), text(&change.silenced)), (vec![shell.to_owned()], Vec::new()));
     assert_eq!(change.kept_count, 1, "a floor rule needs no baseline");
-    let change = Change::between(&narrow, &wide, &recordings).unwrap();
+    let change = Change::between(&narrow, &wide, Floor::built_in(), &recordings).unwrap();
     assert_eq!((text(&change.raised), text(&change.silenced)), (Vec::new(), vec![shell.to_owned()]));
     // A shell lends its acts to who started it.
     let silent = read(&NGINX_ONLY.replace("listen", "connect: [tcp 127.0.0.1 4444], listen"));
-    let change = Change::between(&narrow, &silent, &recordings).unwrap();
+    let change = Change::between(&narrow, &silent, Floor::built_in(), &recordings).unwrap();
     assert_eq!(text(&change.silenced).len(), 1);
     assert!(text(&change.silenced)[0].ends_with(connect), "{:?}", change.silenced);
 }
@@ -208,4 +210,72 @@ fn lint_and_explain_end_with_2_when_there_is_something() {
     assert_eq!(explained("exec|/bin/sh").unwrap(), ExitCode::from(2));
     let wrong = format!("{:#}", explained("connect|tcp 80").unwrap_err());
     assert!(wrong.contains("object of connect: expected"), "{wrong}");
+}
+
+const SITE: &str = r#"
+[[rule]]
+id = "local-peer"
+title = "connection to a peer that is not ours"
+severity = "medium"
+yields_to_allow = true
+fires_on = [{ does = "connect tcp 127.0.0.1 4444" }]
+quiet_on = [{ does = "connect tcp 127.0.0.1 443" }]
+[[rule.when]]
+actions = ["connect"]
+ports = ["4444"]
+
+[[silence]]
+rule = "shell-connect"
+workload = "unit:web.service"
+object = "tcp 127.0.0.0/8 4444"
+owner = "web team"
+reason = "the shell of the health check"
+expires = EXPIRES
+"#;
+
+#[test]
+fn rules_and_silences_of_a_file_are_tried_on_recordings() {
+    let folder = tempfile::tempdir().unwrap();
+    let attack = attack(folder.path());
+    let narrow = read_baseline(&write(folder.path(), "b.yaml", NGINX_ONLY)).unwrap();
+    // Recordings of fixtures are of 1970.
+    let site = write(folder.path(), "site.toml", &SITE.replace("EXPIRES", "1970-01-02"));
+    let floor = crate::floor_files::load(std::slice::from_ref(&site)).unwrap();
+    let nothing = Baseline::empty("web");
+    let change = Change::between(&nothing, &narrow, &floor, std::slice::from_ref(&attack)).unwrap();
+    assert_eq!(change.kept_count, 1, "the file's rule, behind the silenced one");
+    let mut rules = Vec::new();
+    let standard = Standard { baseline: nothing, floor, rules: Rules::default() };
+    replay(&attack, standard, |output| {
+        rules.extend(output.findings.drain(..).map(|finding| finding.reason.rule_id().to_owned()));
+    })
+    .unwrap();
+    assert_eq!(rules, ["local-peer"]);
+    let (site, attack) = (site.display(), attack.display());
+    let baseline = folder.path().join("b.yaml").display().to_string();
+    let line = format!("backtest|{baseline}|{attack}|--current|{baseline}|--floor|{site}");
+    assert_eq!(run(&line).unwrap(), ExitCode::SUCCESS);
+    let explained =
+        run(&format!("explain|{baseline}|unit:db.service|/x|connect|tcp 10.0.0.1 4444|--floor|{site}"));
+    assert_eq!(explained.unwrap(), ExitCode::from(2), "the file's rule fires where nothing is armed");
+    let explained = run(&format!("explain|{baseline}|unit:db.service|/x|connect|tcp 10.0.0.1 4444"));
+    assert_eq!(explained.unwrap(), ExitCode::SUCCESS);
+}
+
+#[test]
+fn lint_floor_ends_with_2_for_what_does_nothing_and_refuses_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let lint = |text: &str| run(&format!("lint-floor|{}", write(folder.path(), "site.toml", text).display()));
+    assert_eq!(lint(&SITE.replace("EXPIRES", "2500-01-01")).unwrap(), ExitCode::SUCCESS);
+    assert_eq!(lint(&SITE.replace("EXPIRES", "2026-01-01")).unwrap(), ExitCode::from(2));
+    let hidden = SITE.replace("EXPIRES", "2500-01-01").replace(
+        "does = \"connect tcp 127.0.0.1 4444\"",
+        "does = \"connect tcp 127.0.0.1 4444\", traits = [\"shell\"]",
+    );
+    assert_eq!(lint(&hidden).unwrap(), ExitCode::from(2), "its example is reported under shell-connect");
+    let refused = lint(&SITE.replace("EXPIRES", "2500-01-01").replace("local-peer", "cron"));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.ends_with("site.toml: rule cron: the id is taken, in built-in floor.toml"), "{refused}");
+    let missing = format!("{:#}", run("lint-floor|/nowhere/site.toml").unwrap_err());
+    assert!(missing.starts_with("cannot read /nowhere/site.toml: No such file"), "{missing}");
 }
