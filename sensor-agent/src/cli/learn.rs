@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     check_place(&arguments.output).with_context(unwritable)?;
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let scope = command_scope(&arguments.span.command);
-    let wish = Wish { baseline: None, scope: scope.clone(), emit_events: false };
+    let wish = Wish { baseline: None, scope: scope.clone(), emit_events: false, repeat_ns: u64::MAX };
     let mut student = Student {
         pipeline: pipeline(&capture.start, wish),
         output: Output::default(),

@@ -15,6 +15,8 @@ pub(super) struct Wish {
     pub(super) baseline: Option<Baseline>,
     pub(super) scope: Scope,
     pub(super) emit_events: bool,
+    /// For how long the same finding is told once. Who counts repetitions itself wants `u64::MAX`.
+    pub(super) repeat_ns: u64,
 }
 
 /// A pipeline for this host, seeded.
@@ -26,8 +28,7 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
         own,
         boot_to_unix_offset_ns: start.boot_to_unix_offset_ns,
         emit_events: wish.emit_events,
-        // These subcommands count repetitions themselves and tell each finding once.
-        repeat_ns: u64::MAX,
+        repeat_ns: wish.repeat_ns,
     });
     pipeline.seed(start.seed.clone());
     pipeline

@@ -40,7 +40,7 @@ pub(super) struct WatchArguments {
 pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let selection = Selection::new(&arguments.kind, arguments.reads);
     let capture = Capture::begin(selection.captured())?;
-    let wish = Wish { baseline: None, scope: Scope::Host, emit_events: true };
+    let wish = Wish { baseline: None, scope: Scope::Host, emit_events: true, repeat_ns: u64::MAX };
     let host = Host {
         hostname: capture.start.hostname.clone(),
         kernel_release: capture.start.kernel_release.clone(),

@@ -1,7 +1,7 @@
 //! `baseline backtest`: what a candidate would change, tried on recordings. Not the replay. It may call the sibling
 //! modules and the baseline crate.
 
-use super::super::replay::replay;
+use super::super::replay::Replay;
 use super::{found, print, read_baseline};
 use crate::finding::Reason;
 use crate::pipeline::Output;
@@ -119,7 +119,12 @@ type Key = (Behaviour, &'static str);
 fn findings(baseline: &Baseline, recordings: &[PathBuf]) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {
     let (mut findings, mut has_losses) = (BTreeMap::new(), false);
     for recording in recordings {
-        has_losses |= replay(recording, baseline.clone(), |output| add(&mut findings, output))?.has_losses;
+        let mut replay = Replay::open(recording, Some(baseline.clone()), u64::MAX, false)?;
+        let replayed = replay.run(|output| {
+            add(&mut findings, output);
+            Ok(())
+        })?;
+        has_losses |= replayed.has_losses;
     }
     Ok((findings, has_losses))
 }
