@@ -177,3 +177,42 @@ fn a_recording_is_judged_as_it_happened() {
     let expected = format!("records: at byte {}: the recording was cut short here", bytes.len());
     assert!(cut.stderr.contains(&expected), "{}", cut.stderr);
 }
+
+#[test]
+fn a_recording_is_learned_from_as_it_happened() {
+    if !is_permitted() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (recording, baseline) = (folder.path().join("records"), folder.path().join("baseline.yaml"));
+    let events = folder.path().join("events.jsonl");
+    let recorder = Running::start(["record", "-o", text(&recording)], "recording");
+    let script = "for _ in 1 2; do cp /bin/true m-learned; ./m-learned m-argument; done";
+    let status = Command::new("sh").args(["-c", script]).current_dir(folder.path()).status();
+    assert!(status.expect("sh starts").success());
+    let (status, _, stderr) = recorder.stop();
+    assert!(status.success(), "{stderr}");
+
+    let learned = run(["baseline", "learn", text(&recording), "-o", text(&baseline)]);
+    assert_eq!(learned.status, Some(0), "{}", learned.stderr);
+    assert!(learned.stderr.contains("bytes of memory"), "{}", learned.stderr);
+    let arguments = ["replay", text(&recording), "--baseline", text(&baseline), "--json", "--per-incident"];
+    let replayed = run(arguments.into_iter().chain(["--events", text(&events)]));
+    assert_eq!(replayed.status, Some(2), "{}", replayed.stderr);
+    let findings = replayed.objects();
+    // What was learned is quiet; what a floor rule holds is not learned, and is told once of an incident.
+    let program = text(&folder.path().join("m-learned")).to_owned();
+    let told = findings.iter().filter(|finding| finding["object"] == *program);
+    let told: Vec<_> = told.map(|finding| (&finding["action"], &finding["reason"])).collect();
+    assert_eq!(told, [(&"exec".into(), &"floor".into())]);
+    let events = fs::read_to_string(&events).expect("they were written");
+    let is_start = |line: &&str| {
+        line.contains(r#""activity_name":"Launch""#)
+            && line.contains(r#""argv":["./m-learned","m-argument"]"#)
+    };
+    assert_eq!(events.lines().filter(is_start).count(), 2);
+
+    let none = run(["baseline", "learn", text(&recording), "-o", text(&baseline), "--workload", "unit:none"]);
+    assert_eq!(none.status, Some(0), "{}", none.stderr);
+    assert!(none.stderr.contains("learned 0 behaviours"), "{}", none.stderr);
+}

@@ -7,6 +7,7 @@ mod ci;
 mod compare;
 mod demo;
 mod ebpf;
+mod evaluate;
 mod fuzz;
 mod setup;
 mod soak;
@@ -57,6 +58,8 @@ enum Task {
     CompareLoad(compare::load::Arguments),
     /// Mixed load for minutes against a release-built agent: does it leak, does it know every process? Needs root.
     Soak(soak::Arguments),
+    /// How much of a corpus of attacks is found, and how often ordinary days raise findings. Needs root.
+    Evaluate(evaluate::Arguments),
     /// Run the kernel tests on other kernels, in virtual machines.
     Vm(vm::Arguments),
     /// What CI runs: setup, format, lints, tidy, freshness of generated files, fuzzing, demo, tests, other kernels.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Task::Compare(arguments) => compare::run(&arguments),
         Task::CompareLoad(arguments) => compare::load::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
+        Task::Evaluate(arguments) => evaluate::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),

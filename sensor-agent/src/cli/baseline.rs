@@ -3,6 +3,7 @@
 
 mod backtest;
 mod edit;
+mod learn;
 
 use super::learn::write_whole;
 use super::{EXIT_FINDINGS, FloorArguments, read_baseline, unix_now};
@@ -31,6 +32,8 @@ pub(super) enum BaselineCommand {
     Explain(ExplainArguments),
     /// Say what a baseline would find in recordings that another would not: exit 2 when it would find more.
     Backtest(backtest::BacktestArguments),
+    /// Learn a baseline from recordings, as `learn` would have.
+    Learn(learn::LearnArguments),
     /// Change entries, unless that would hide a known attack.
     Edit(edit::EditArguments),
 }
@@ -97,6 +100,7 @@ pub(super) fn run(command: &BaselineCommand) -> anyhow::Result<ExitCode> {
         BaselineCommand::Merge(arguments) => run_merge(arguments),
         BaselineCommand::Explain(arguments) => run_explain(arguments),
         BaselineCommand::Backtest(arguments) => backtest::run(arguments),
+        BaselineCommand::Learn(arguments) => learn::run(arguments),
         BaselineCommand::Edit(arguments) => edit::run(arguments),
     }
 }

@@ -47,14 +47,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let rules = arguments.sigma.rules()?;
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let scope = command_scope(&arguments.span.command);
-    let wish = Wish {
-        baseline: None,
-        floor: Arc::clone(&floor),
-        scope: scope.clone(),
-        emit_events: false,
-        are_containers_named: true,
-        rules,
-    };
+    let wish = Wish { rules, ..Wish::new(Arc::clone(&floor), scope.clone()) };
     let mut student = Student {
         pipeline: pipeline(&capture.start, wish),
         stage: arguments.who.stage()?,

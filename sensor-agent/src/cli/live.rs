@@ -22,6 +22,23 @@ pub(super) struct Wish {
     /// Whether somebody tells the images of containers.
     pub(super) are_containers_named: bool,
     pub(super) rules: Rules,
+    /// For how long the same finding is told once. Who counts repetitions itself wants `u64::MAX`.
+    pub(super) repeat_ns: u64,
+}
+
+impl Wish {
+    /// Judges by nothing but the floor, emits no events, names containers, and tells each finding once.
+    pub(super) fn new(floor: Arc<Floor>, scope: Scope) -> Self {
+        Self {
+            baseline: None,
+            floor,
+            scope,
+            emit_events: false,
+            are_containers_named: true,
+            rules: Rules::default(),
+            repeat_ns: u64::MAX,
+        }
+    }
 }
 
 /// A pipeline for this host, seeded.
@@ -34,8 +51,7 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
         own,
         boot_to_unix_offset_ns: start.boot_to_unix_offset_ns,
         emit_events: wish.emit_events,
-        // These subcommands count repetitions themselves and tell each finding once.
-        repeat_ns: u64::MAX,
+        repeat_ns: wish.repeat_ns,
         are_containers_named: wish.are_containers_named,
         rules: wish.rules,
     });

@@ -11,7 +11,6 @@ use crate::finding::Finding;
 use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
 use crate::recording::RecordingWriter;
-use crate::sigma::Rules;
 use crate::who::{self, Stage};
 use anyhow::Context as _;
 use sensor_baseline::Floor;
@@ -39,14 +38,7 @@ pub(super) fn run(arguments: &RecordArguments) -> anyhow::Result<ExitCode> {
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let file = File::create(&arguments.output).with_context(doing)?;
     let writer = RecordingWriter::new(BufWriter::new(file), &capture.start).with_context(doing)?;
-    let wish = Wish {
-        baseline: None,
-        floor: Arc::clone(Floor::built_in()),
-        scope: Scope::Host,
-        emit_events: false,
-        are_containers_named: true,
-        rules: Rules::default(),
-    };
+    let wish = Wish::new(Arc::clone(Floor::built_in()), Scope::Host);
     let mut recorder = Recorder {
         writer,
         output: arguments.output.clone(),

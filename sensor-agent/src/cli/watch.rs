@@ -12,7 +12,6 @@ use crate::enrich::process_table::Scope;
 use crate::event::BootNs;
 use crate::ocsf::{Host, Ocsf};
 use crate::pipeline::{EnrichedEvent, Output, Pipeline};
-use crate::sigma::Rules;
 use crate::who::Stage;
 use anyhow::Context as _;
 use sensor_baseline::Floor;
@@ -43,14 +42,8 @@ pub(super) struct WatchArguments {
 pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let selection = Selection::new(&arguments.kind, arguments.reads);
     let capture = Capture::begin(selection.captured())?;
-    let wish = Wish {
-        baseline: None,
-        floor: Arc::clone(Floor::built_in()),
-        scope: Scope::Host,
-        emit_events: true,
-        are_containers_named: false,
-        rules: Rules::default(),
-    };
+    let floor = Arc::clone(Floor::built_in());
+    let wish = Wish { emit_events: true, are_containers_named: false, ..Wish::new(floor, Scope::Host) };
     let host = Host {
         hostname: capture.start.hostname.clone(),
         kernel_release: capture.start.kernel_release.clone(),

@@ -1,11 +1,12 @@
 //! `baseline backtest`: what a candidate would change, tried on recordings. Not the replay. It may call the sibling
 //! modules and the baseline crate.
 
-use super::super::replay::{Standard, replay};
+use super::super::live::Wish;
+use super::super::replay::Replay;
 use super::{FloorArguments, found, print, read_baseline};
+use crate::enrich::process_table::Scope;
 use crate::finding::Reason;
 use crate::pipeline::Output;
-use crate::sigma::Rules;
 use sensor_baseline::{Baseline, Behaviour, Floor, Severity};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -133,9 +134,12 @@ fn findings(
 ) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {
     let (mut findings, mut has_losses) = (BTreeMap::new(), false);
     for recording in recordings {
-        let (baseline, floor) = (baseline.clone(), Arc::clone(floor));
-        let standard = Standard { baseline, floor, rules: Rules::default() };
-        has_losses |= replay(recording, standard, |output| add(&mut findings, output))?.has_losses;
+        let wish = Wish { baseline: Some(baseline.clone()), ..Wish::new(Arc::clone(floor), Scope::Host) };
+        let replayed = Replay::open(recording, wish)?.run(|output| {
+            add(&mut findings, output);
+            Ok(())
+        })?;
+        has_losses |= replayed.has_losses;
     }
     Ok((findings, has_losses))
 }

@@ -1,13 +1,14 @@
 //! The subcommands on recordings made of fixtures. Not their words on the command line. It may call everything public of
 //! the parent module.
 
-use super::super::replay::{Standard, replay};
+use super::super::live::Wish;
+use super::super::replay::Replay;
 use super::backtest::{self, Change};
 use super::{BaselineCommand, read_baseline};
+use crate::enrich::process_table::Scope;
 use crate::enrich::seed::Seed;
 use crate::record_fixture::Who;
 use crate::recording::{RecordingWriter, Start};
-use crate::sigma::Rules;
 use clap::Parser;
 use sensor_baseline::{Baseline, Disposition, Floor};
 use std::collections::BTreeMap;
@@ -245,11 +246,14 @@ fn rules_and_silences_of_a_file_are_tried_on_recordings() {
     let change = Change::between(&nothing, &narrow, &floor, std::slice::from_ref(&attack)).unwrap();
     assert_eq!(change.kept_count, 1, "the file's rule, behind the silenced one");
     let mut rules = Vec::new();
-    let standard = Standard { baseline: nothing, floor, rules: Rules::default() };
-    replay(&attack, standard, |output| {
-        rules.extend(output.findings.drain(..).map(|finding| finding.reason.rule_id().to_owned()));
-    })
-    .unwrap();
+    let wish = Wish { baseline: Some(nothing), ..Wish::new(floor, Scope::Host) };
+    let mut attacks = Replay::open(&attack, wish).unwrap();
+    attacks
+        .run(|output| {
+            rules.extend(output.findings.drain(..).map(|finding| finding.reason.rule_id().to_owned()));
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(rules, ["local-peer"]);
     let (site, attack) = (site.display(), attack.display());
     let baseline = folder.path().join("b.yaml").display().to_string();

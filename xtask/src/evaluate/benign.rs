@@ -1,0 +1,157 @@
+//! The ordinary days: recorded, learned from, judged. Not what happens on them. It may use the agent and a room.
+
+use super::day::{Host, Work};
+use super::room::{Room, Site, room_of};
+use super::sensor::{Finding, Judged, Learned, Sensor};
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The room of the host that days pass on.
+const HOST_ROOM: u32 = 1;
+
+/// How many days, and what they come from.
+pub(super) struct Schedule {
+    pub(super) learn: u64,
+    pub(super) judge: u64,
+    pub(super) seed: u64,
+}
+
+/// What the days showed.
+pub(super) struct Benign {
+    /// Names of the parts of a day, with what they are.
+    pub(super) works: Vec<Work>,
+    pub(super) workloads: Vec<String>,
+    pub(super) learn_days: Vec<PathBuf>,
+    /// Learned from all of them.
+    pub(super) baseline: PathBuf,
+    pub(super) learned: Vec<Learned>,
+    /// By the number of days learned from, one to all: the false findings of each judged day.
+    pub(super) curve: Vec<Vec<Vec<Finding>>>,
+    /// Findings of the planned change.
+    pub(super) change: Vec<Finding>,
+    /// What judging the judged days by the whole baseline took, and judging the learned days by it, of which only what floor
+    /// rules hold is a finding.
+    pub(super) noisy: Spent,
+    pub(super) quiet: Spent,
+}
+
+/// Observations, findings of the whole host among them, and the time that judging took.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Spent {
+    pub(super) observations: u64,
+    pub(super) findings: usize,
+    pub(super) milliseconds: f64,
+}
+
+impl Spent {
+    fn add(&mut self, judged: &Judged) {
+        self.observations += judged.observations;
+        self.findings += judged.findings.len();
+        self.milliseconds += judged.milliseconds;
+    }
+}
+
+/// Lets days pass and judges the later ones by what was learned of the earlier ones.
+pub(super) fn measure(
+    site: &Site,
+    sensor: &Sensor,
+    works: &[Work],
+    schedule: &Schedule,
+    folder: &Path,
+) -> Result<Benign> {
+    let workloads: Vec<String> =
+        works.iter().flat_map(|work| work.workloads).map(|name| (*name).to_owned()).collect();
+    let (learn_days, judge_days, change) = record(site, sensor, works, schedule, folder)?;
+    let days: Vec<&Path> = learn_days.iter().map(PathBuf::as_path).collect();
+    let (mut curve, mut learned, mut baseline) = (Vec::new(), Vec::new(), PathBuf::new());
+    let mut noisy = Spent::default();
+    for count in 1..=days.len() {
+        baseline = folder.join(format!("baseline-{count}.yaml"));
+        learned = sensor.learn(&days[..count], &workloads, &baseline)?;
+        noisy = Spent::default();
+        let mut of_days = Vec::new();
+        for day in &judge_days {
+            let judged = sensor.judge(day, &baseline)?;
+            noisy.add(&judged);
+            of_days.push(distinct(judged.findings, &workloads));
+        }
+        let total: usize = of_days.iter().map(Vec::len).sum();
+        println!("evaluate: {count} days learned: {total} false findings on {} days", judge_days.len());
+        curve.push(of_days);
+    }
+    let mut quiet = Spent::default();
+    for day in &learn_days {
+        quiet.add(&sensor.judge(day, &baseline)?);
+    }
+    let change = distinct(sensor.judge(&change, &baseline)?.findings, &workloads);
+    Ok(Benign {
+        works: works.to_vec(),
+        workloads,
+        learn_days,
+        baseline,
+        learned,
+        curve,
+        change,
+        noisy,
+        quiet,
+    })
+}
+
+/// A recording of each day to learn from, of each to judge, and of the planned change.
+fn record(
+    site: &Site,
+    sensor: &Sensor,
+    works: &[Work],
+    schedule: &Schedule,
+    folder: &Path,
+) -> Result<(Vec<PathBuf>, Vec<PathBuf>, PathBuf)> {
+    let mut recordings = Vec::new();
+    let mut host = None;
+    for number in 0..schedule.learn + schedule.judge {
+        println!("evaluate: day {} of {}", number + 1, schedule.learn + schedule.judge);
+        let recorder = sensor.record(&folder.join(format!("day-{number}.rec")))?;
+        let host = match &host {
+            Some(host) => host,
+            None => host.insert(Host::boot(Room::open(site, HOST_ROOM)?, works)?),
+        };
+        host.pass(number, schedule.seed).with_context(|| format!("day {}", number + 1))?;
+        recordings.push(recorder.stop()?);
+    }
+    let host = host.context("no day has passed")?;
+    let recorder = sensor.record(&folder.join("change.rec"))?;
+    host.change(schedule.seed).context("the planned change")?;
+    let change = recorder.stop()?;
+    let learn = usize::try_from(schedule.learn).context("too many days")?;
+    let judge = recordings.split_off(learn);
+    Ok((recordings, judge, change))
+}
+
+/// The findings of these workloads in rooms, each behaviour once.
+fn distinct(findings: Vec<Finding>, workloads: &[String]) -> Vec<Finding> {
+    let own = findings
+        .into_iter()
+        .filter(|finding| room_of(&finding.cgroup).is_some() && workloads.contains(&finding.workload));
+    let first: BTreeMap<_, Finding> = own.map(|finding| (finding.key(), finding)).collect();
+    first.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distinct;
+    use crate::evaluate::sensor::Finding;
+
+    #[test]
+    fn a_behaviour_counts_once_and_the_host_not_at_all() {
+        let finding = |room: &str, object: &str| Finding {
+            workload: "unit:a.service".to_owned(),
+            object: object.to_owned(),
+            cgroup: format!("/system.slice/{room}/a.service"),
+            ..Finding::default()
+        };
+        let findings =
+            vec![finding("room-1.slice", "x"), finding("room-1.slice", "x"), finding("b.slice", "y")];
+        assert_eq!(distinct(findings.clone(), &["unit:a.service".to_owned()]).len(), 1);
+        assert!(distinct(findings, &["unit:b.service".to_owned()]).is_empty());
+    }
+}

@@ -1,0 +1,265 @@
+//! The built agent as the evaluation uses it: record, learn from recordings, judge recordings. Not the agent. It may run
+//! `sensor-agent` and read what it prints.
+
+use super::events::{Did, read_events};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+
+/// The agent's binary.
+#[derive(Clone)]
+pub(super) struct Sensor {
+    binary: PathBuf,
+}
+
+/// What the agent is asked for besides findings.
+pub(super) struct Judged {
+    pub(super) findings: Vec<Finding>,
+    /// What the rooms did, where it was asked for.
+    pub(super) did: Vec<Did>,
+    pub(super) observations: u64,
+    pub(super) milliseconds: f64,
+}
+
+/// One finding, as the agent prints it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) time_ns: u64,
+    /// `novel`, or the floor rule's id.
+    pub(super) rule: String,
+    pub(super) severity: String,
+    pub(super) workload: String,
+    pub(super) subject: String,
+    pub(super) action: String,
+    pub(super) object: String,
+    /// Of the acting process.
+    pub(super) cgroup: String,
+    pub(super) incident: String,
+    /// The entry of the baseline that comes closest, empty when there is none.
+    pub(super) nearest: String,
+}
+
+impl Finding {
+    fn of(value: &Value) -> Result<Self> {
+        let text = |value: &Value, name: &str| {
+            let text = value[name].as_str().map(str::to_owned);
+            text.with_context(|| format!("a finding without {name}: {value}"))
+        };
+        let reason = text(value, "reason")?;
+        let rule = value["floor_rule"]["id"].as_str().map_or(reason, str::to_owned);
+        Ok(Self {
+            time_ns: value["time_unix_ns"].as_u64().context("a finding without a time")?,
+            rule,
+            severity: text(value, "severity")?,
+            workload: text(value, "workload")?,
+            subject: text(value, "subject")?,
+            action: text(value, "action")?,
+            object: text(value, "object")?,
+            cgroup: text(&value["process"], "cgroup")?,
+            incident: text(value, "incident")?,
+            nearest: value["explanation"]["nearest"][0].as_str().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// What makes two findings the same for an operator.
+    pub(super) fn key(&self) -> (String, String, String, String, String) {
+        let parts = [&self.workload, &self.subject, &self.action, &self.object, &self.rule];
+        let [workload, subject, action, object, rule] = parts.map(Clone::clone);
+        (workload, subject, action, object, rule)
+    }
+
+    /// What was done and by whom, on one line.
+    pub(super) fn line(&self) -> String {
+        format!("{} {} {} {} ({})", self.workload, self.subject, self.action, self.object, self.rule)
+    }
+}
+
+/// What was learned of one workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Learned {
+    pub(super) workload: String,
+    pub(super) behaviours: u64,
+    pub(super) bytes: u64,
+}
+
+impl Sensor {
+    /// Builds the agent.
+    pub(super) fn build() -> Result<Self> {
+        Ok(Self { binary: sensor_tests::binaries()?.join("sensor-agent") })
+    }
+
+    /// Why it cannot record here, or `None`.
+    pub(super) fn why_not() -> Result<Option<String>> {
+        sensor_tests::why_not_live()
+    }
+
+    /// The tiers of its events and what the kernel is, from `check --json`.
+    pub(super) fn check(&self) -> Result<Value> {
+        let output =
+            Command::new(&self.binary).args(["check", "--json"]).output().context("running the agent")?;
+        serde_json::from_slice(&output.stdout).context("sensor-agent check --json: not JSON")
+    }
+
+    /// Records the host from now on; waits until everything is seen.
+    pub(super) fn record(&self, path: &Path) -> Result<Recorder> {
+        let mut command = Command::new(&self.binary);
+        command.args(["record", "--output"]).arg(path).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().context("starting sensor-agent record")?;
+        let mut lines = BufReader::new(child.stderr.take().expect("stderr was piped above")).lines();
+        let mut told = Vec::new();
+        for line in lines.by_ref() {
+            let line = line.context("reading what the agent says")?;
+            if line == "recording" {
+                let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect());
+                return Ok(Recorder { child: Some(child), rest: Some(rest), path: path.to_owned() });
+            }
+            told.push(line);
+        }
+        let _ = child.wait();
+        bail!("the agent does not record: {}", told.join("; "))
+    }
+
+    /// Learns workloads from recordings into `output`.
+    pub(super) fn learn(
+        &self,
+        recordings: &[&Path],
+        workloads: &[String],
+        output: &Path,
+    ) -> Result<Vec<Learned>> {
+        let mut command = Command::new(&self.binary);
+        command.args(["baseline", "learn", "--fleet", "evaluate", "--output"]).arg(output);
+        for workload in workloads {
+            command.args(["--workload", workload]);
+        }
+        let output = command.arg("--").args(recordings).output().context("starting sensor-agent")?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{command:?}: {}\n{told}", output.status);
+        told.lines().filter_map(|line| learned(line).transpose()).collect()
+    }
+
+    /// Judges a recording: each finding once.
+    pub(super) fn judge(&self, recording: &Path, baseline: &Path) -> Result<Judged> {
+        self.replay(recording, baseline, &[])
+    }
+
+    /// Judges a recording: each finding once in each incident. `events` is a file to write its events to, to be told
+    /// what the rooms did.
+    pub(super) fn judge_incidents(
+        &self,
+        recording: &Path,
+        baseline: &Path,
+        events: Option<&Path>,
+    ) -> Result<Judged> {
+        let per_incident = OsStr::new("--per-incident");
+        let Some(path) = events else { return self.replay(recording, baseline, &[per_incident]) };
+        let options = [per_incident, OsStr::new("--events"), path.as_os_str()];
+        let mut judged = self.replay(recording, baseline, &options)?;
+        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        judged.did = read_events(BufReader::new(file))?;
+        fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
+        Ok(judged)
+    }
+
+    fn replay(&self, recording: &Path, baseline: &Path, options: &[&OsStr]) -> Result<Judged> {
+        let mut command = Command::new(&self.binary);
+        command.arg("replay").arg(recording).arg("--baseline").arg(baseline).arg("--json").args(options);
+        let output = command.output().context("starting sensor-agent")?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(matches!(output.status.code(), Some(0 | 2)), "{command:?}: {}\n{told}", output.status);
+        for line in told.lines().filter(|line| is_trouble(line)) {
+            println!("evaluate: {}: {line}", recording.display());
+        }
+        let (observations, milliseconds) = told.lines().find_map(spent).context("the agent told no time")?;
+        let text = String::from_utf8(output.stdout).context("findings that are no text")?;
+        let findings = text.lines().map(|line| {
+            let value = serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
+            Finding::of(&value)
+        });
+        let findings = findings.collect::<Result<_>>()?;
+        Ok(Judged { findings, did: Vec::new(), observations, milliseconds })
+    }
+}
+
+/// An agent that records.
+pub(super) struct Recorder {
+    child: Option<Child>,
+    rest: Option<JoinHandle<Vec<String>>>,
+    path: PathBuf,
+}
+
+impl Recorder {
+    /// Ends the recording; gives its file.
+    pub(super) fn stop(mut self) -> Result<PathBuf> {
+        let mut child = self.child.take().expect("it runs until it is stopped");
+        interrupt(&child);
+        let status = child.wait().context("waiting for the agent")?;
+        let told = self.rest.take().and_then(|rest| rest.join().ok()).unwrap_or_default();
+        ensure!(status.success(), "sensor-agent record: {status}: {}", told.join("; "));
+        for line in told.iter().filter(|line| line.contains("lost ")) {
+            println!("evaluate: {}: {line}", self.path.display());
+        }
+        Ok(std::mem::take(&mut self.path))
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            interrupt(&child);
+            let _ = child.wait();
+        }
+    }
+}
+
+fn interrupt(child: &Child) {
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    // One that has ended is waited for next, and says how.
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
+}
+
+/// Reads `learned WORKLOAD: N behaviours, M bytes of memory`.
+fn learned(line: &str) -> Result<Option<Learned>> {
+    let Some(rest) = line.strip_prefix("learned ").and_then(|rest| rest.strip_suffix(" bytes of memory"))
+    else {
+        return Ok(None);
+    };
+    let parts = rest.rsplit_once(": ").and_then(|(workload, numbers)| {
+        let (behaviours, bytes) = numbers.split_once(" behaviours, ")?;
+        let (behaviours, bytes) = (behaviours.parse().ok()?, bytes.parse().ok()?);
+        Some(Learned { workload: workload.to_owned(), behaviours, bytes })
+    });
+    parts.map(Some).with_context(|| format!("not what the agent says of a workload: {line}"))
+}
+
+/// Reads `judged N observations in M ms`.
+fn spent(line: &str) -> Option<(u64, f64)> {
+    let rest = line.strip_prefix("judged ")?.strip_suffix(" ms")?;
+    let (observations, milliseconds) = rest.split_once(" observations in ")?;
+    Some((observations.parse().ok()?, milliseconds.parse().ok()?))
+}
+
+/// What would make a measurement untrue.
+fn is_trouble(line: &str) -> bool {
+    line.starts_with("lost when recorded") || line.starts_with("not shown:") || line.contains("evicted=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Learned, learned, spent};
+
+    #[test]
+    fn what_the_agent_says_is_read() {
+        let line = "learned unit:a.service: 3 behaviours, 420 bytes of memory";
+        let expected = Learned { workload: "unit:a.service".to_owned(), behaviours: 3, bytes: 420 };
+        assert_eq!(learned(line).unwrap(), Some(expected));
+        assert_eq!(learned("learned 7 behaviours into x").unwrap(), None);
+        assert!(learned("learned x: many behaviours, 1 bytes of memory").is_err());
+        assert_eq!(spent("judged 12 observations in 3.500 ms"), Some((12, 3.5)));
+        assert_eq!(spent("judging"), None);
+    }
+}
