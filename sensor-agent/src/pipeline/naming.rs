@@ -175,7 +175,7 @@ const CONTAINERS_MAX: usize = 8_192;
 const AWAITED_MAX: usize = 1_024;
 /// Acts that wait at most.
 const HELD_MAX: usize = 8_192;
-/// Longest time that an act waits: a second.
-const HELD_NS_MAX: u64 = 1_000_000_000;
+/// Longest time that an act waits: ten seconds, in which a runtime that is slow is asked several times.
+const HELD_NS_MAX: u64 = 10_000_000_000;
 /// After how long a container without an image is asked for again.
 const NAMELESS_NS: u64 = 2_000_000_000;

@@ -45,7 +45,7 @@ fn nothing_waits_for_an_image_for_ever() {
     let one = Who::new(30, 10).in_cgroup(78);
     let container = nginx().cgroup(78, &format!("/docker/{}", "0123456789abcdef".repeat(4)));
     let fork = nginx().fork(Who::new(30, 10));
-    let (first, second) = (one.time_ns, 1_000_000_000);
+    let (first, second) = (one.time_ns, 10_000_000_000);
     let out =
         feed(&mut pipeline, &[container, fork, one.at(first).listen(5), one.at(first + second).listen(6)]);
     assert_eq!(behaviours(&out).len(), 0);

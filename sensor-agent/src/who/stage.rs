@@ -90,12 +90,17 @@ impl<T: Doing> Stage<T> {
         Some(self.desk.give_up(item))
     }
 
-    /// The image of a container: `None` as long as that was asked and not answered; `Some(None)` when it cannot be told.
+    /// The image of a container: `None` as long as that was asked and not answered, also by a runtime that is slow;
+    /// `Some(None)` when it has none.
     pub fn image(&mut self, container: &ContainerRef, now: BootNs) -> Option<Option<String>> {
         self.desk.collect(now);
         match self.desk.container(container, now) {
+            Sought::Found(found) if found.image.is_none() && found.missing == Some(Missing::Unreadable) => {
+                None
+            }
+            Sought::Missing(Missing::Unreadable) => None,
             Sought::Found(found) => Some(found.image.clone()),
-            Sought::Missing(_) | Sought::Unasked => Some(None),
+            Sought::Missing(Missing::NotFound) | Sought::Unasked => Some(None),
             Sought::Asked => None,
         }
     }
