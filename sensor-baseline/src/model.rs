@@ -215,6 +215,11 @@ pub struct Traits {
     /// The object is a name that was created with `O_EXCL`: on the creating open itself and, where the agent still
     /// remembers the creation, on a later open, delete or rename of that name.
     pub ephemeral: bool,
+    /// Which names of the object's path are folders that the same workload made a short while ago: bit 0 for the first name
+    /// below `/`, bit 63 for the 64th. Of a rename the old path.
+    pub folders_made: u64,
+    /// The same of a rename's new path.
+    pub target_folders_made: u64,
     /// The object's text is the caller's word (memory it could rewrite), not the kernel's.
     pub object_from_caller: bool,
     /// The object no longer had a name when it was seen.

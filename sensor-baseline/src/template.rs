@@ -14,18 +14,35 @@ use crate::text::unit_len;
 #[must_use]
 pub(crate) fn template(observation: &Observation) -> Behaviour {
     let behaviour = &observation.behaviour;
-    let ephemeral = observation.traits.ephemeral;
+    let known =
+        Known { is_ephemeral: observation.traits.ephemeral, folders: observation.traits.folders_made };
+    let target = Known { is_ephemeral: false, folders: observation.traits.target_folders_made };
     let object = match (&behaviour.object, behaviour.action) {
-        (Object::Path(path), Action::Write | Action::Delete) => Object::Path(template_path(path, ephemeral)),
+        (Object::Path(path), Action::Write | Action::Delete) => Object::Path(template_path(path, known)),
         (Object::Rename { from, to }, Action::Rename) => {
-            Object::Rename { from: template_path(from, ephemeral), to: template_path(to, false) }
+            Object::Rename { from: template_path(from, known), to: template_path(to, target) }
         }
         (object, _) => object.clone(),
     };
     Behaviour { object, ..behaviour.clone() }
 }
 
-fn template_path(path: &PathText, ephemeral: bool) -> PathText {
+/// What was seen of a path's names being made.
+#[derive(Clone, Copy)]
+struct Known {
+    /// The last one.
+    is_ephemeral: bool,
+    /// Those of folders, by their place.
+    folders: u64,
+}
+
+impl Known {
+    fn is_folder(self, at: usize) -> bool {
+        at < u64::BITS as usize && self.folders & (1 << at) != 0
+    }
+}
+
+fn template_path(path: &PathText, known: Known) -> PathText {
     if !path.is_literal() || !path.as_str().starts_with('/') {
         return path.clone();
     }
@@ -38,8 +55,11 @@ fn template_path(path: &PathText, ephemeral: bool) -> PathText {
             continue;
         }
         let is_last = at + 1 == names.len();
-        let hint = match (ephemeral && is_last, TEMPORARY_DIRECTORIES.contains(&&names[..at])) {
+        let is_made = known.is_folder(at);
+        let is_exclusive = is_made || (known.is_ephemeral && is_last);
+        let hint = match (is_exclusive, TEMPORARY_DIRECTORIES.contains(&&names[..at])) {
             (true, true) => Hint::ExclusiveTemporary,
+            (true, false) if is_made => Hint::Folder,
             (true, false) => Hint::Exclusive,
             (false, true) if is_last => Hint::Temporary,
             (false, true) => Hint::TemporaryFolder,
@@ -60,6 +80,8 @@ enum Hint {
     TemporaryFolder,
     /// It was created exclusively, in any other directory.
     Exclusive,
+    /// It is a folder that was just made, in any other directory.
+    Folder,
     /// It was created exclusively, in a directory for temporary files.
     ExclusiveTemporary,
 }
@@ -135,10 +157,20 @@ fn classify(rest: &str, token: usize) -> Option<(Class, usize)> {
 /// eight of its own alphabet; eight alone when it tries whether it can write to a directory).
 fn temporary_part(before: &str, word: &str, after: &str, hint: Hint) -> Option<(usize, Class)> {
     const PYTHON_PREFIX: &str = "tmp";
+    let is_of = |class: Class, text: &str| class.match_len(text) == Some(text.len());
+    // LLVM's linker, in the folder of what it makes: `tmp` and seven hexadecimal digits behind a dot.
+    let is_hex = |rest: &str| {
+        rest.len() == LLVM_DIGITS && rest.bytes().all(|byte| byte.is_ascii_hexdigit()) && !is_one_kind(rest)
+    };
+    if before.ends_with('.')
+        && word.strip_prefix(PYTHON_PREFIX).is_some_and(is_hex)
+        && is_of(Class::Tmp, word)
+    {
+        return Some((0, Class::Tmp));
+    }
     if hint == Hint::None {
         return None;
     }
-    let is_of = |class: Class, text: &str| class.match_len(text) == Some(text.len());
     if before == "tmp." && is_of(Class::Tmp10, word) {
         return Some((0, Class::Tmp10));
     }
@@ -152,10 +184,19 @@ fn temporary_part(before: &str, word: &str, after: &str, hint: Hint) -> Option<(
             _ if before.len() > 1 && before.ends_with('.') && is_of(Class::Tmp6, word) => {
                 return Some((0, Class::Tmp6));
             }
+            // Python behind a prefix.
+            _ if before.ends_with('-') && is_of(Class::Tmp8, word) && !is_one_kind(word) => {
+                return Some((0, Class::Tmp8));
+            }
             _ => {}
         }
     }
     let fixed = word.len().checked_sub(TMP_CHARS_MIN)?;
+    // What counts in base 36 is made up as a whole: a time and a hash have no prefix.
+    let is_base36 = word.len() >= BASE36_CHARS_MIN && !mixes_cases(word) && has_number_inside(word);
+    if hint == Hint::Folder && is_base36 && is_of(Class::Tmp, word) {
+        return Some((0, Class::Tmp));
+    }
     let (prefix, random) = word.split_at(fixed);
     if !is_of(Class::Tmp6, random) || !looks_random(before, prefix, random, hint) {
         return None;
@@ -165,6 +206,16 @@ fn temporary_part(before: &str, word: &str, after: &str, hint: Hint) -> Option<(
         true => Some((fixed, Class::Tmp6)),
         false => Class::Tmp.match_len(word).map(|_| (0, Class::Tmp)),
     }
+}
+
+/// Random digits of LLVM's temporary files, `sys::fs::TempFile`.
+const LLVM_DIGITS: usize = 7;
+/// Shortest word of one case that is taken for a number in base 36.
+const BASE36_CHARS_MIN: usize = 10;
+
+/// Whether a word has letters only: a word of a language may have eight as well.
+fn is_one_kind(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
 /// Whether six letters and digits are random rather than a person's choice, for what is known of their name.
@@ -181,6 +232,12 @@ fn looks_random(before: &str, prefix: &str, random: &str, hint: Hint) -> bool {
         Hint::None | Hint::Temporary => false,
         Hint::TemporaryFolder => mixes_cases(random),
         Hint::Exclusive => (is_set_apart && (digits > 0 || mixes_cases(random))) || has_number_inside(random),
+        // As `tempfile` makes them behind a word: `target` and six.
+        Hint::Folder => {
+            let is_word = prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let is_tied = is_set_apart || is_word;
+            (is_tied && mixes_cases(random)) || (is_set_apart && digits > 0) || has_number_inside(random)
+        }
         Hint::ExclusiveTemporary => digits > 0 || mixes_cases(random),
     }
 }
@@ -260,6 +317,36 @@ mod tests {
         ] {
             assert_eq!(learned("delete", path, false), expected);
         }
+    }
+
+    #[test]
+    fn a_folder_that_was_just_made_loses_its_random_part_in_every_path_through_it() {
+        let check = |action: &str, object: &str, folders_made: u64, expected: &str| {
+            let traits = Traits { folders_made, ..Traits::default() };
+            let learned = template(&observation(behaviour(action, object), traits));
+            assert_eq!(learned.object.to_string(), expected);
+        };
+        for (folder, expected) in [
+            ("job.TIjeIp", "job.<tmp6>"),
+            ("tmp_objdir-incoming-NO99Wd", "tmp_objdir-incoming-<tmp6>"),
+            (".tmpDUpmTr.temp-archive", ".tmp<tmp6>.temp-archive"),
+            ("targetuBKAqK", "target<tmp6>"),
+            ("bravo-0cvu3ty7ktl33", "bravo-<tmp>"),
+            ("s-hofrfdx7bb-12kl0w1-dm27qp4y1ovlxqwva4k1chaha", "s-<tmp>-<tmp>-<tmp>"),
+            ("release", "release"),
+            ("version2", "version2"),
+            ("MyProject", "MyProject"),
+            ("x86_64", "x86_<num>"),
+        ] {
+            check("write", &format!("/srv/ci/{folder}/main.o"), 0b100, &format!("/srv/ci/{expected}/main.o"));
+            check("delete", &format!("/srv/ci/{folder}"), 0b100, &format!("/srv/ci/{expected}"));
+        }
+        check("write", "/srv/ci/job.TIjeIp/x", 0, "/srv/ci/job.TIjeIp/x");
+        check("write", "/tmp/pip-build-tracker-dq75jsmv", 0b10, "/tmp/pip-build-tracker-<tmp8>");
+        check("write", "/tmp/rustdoctestWnCnKA/x", 0b10, "/tmp/rustdoctest<tmp6>/x");
+        check("exec", "/srv/ci/job.TIjeIp/x", 0b100, "/srv/ci/job.TIjeIp/x");
+        check("rename", "/srv/targetuBKAqK -> /srv/target", 0b10, "/srv/target<tmp6> -> /srv/target");
+        check("write", "/d/green-8ffbb7e4bd79b8c7.tmp37d09c9", 0, "/d/green-<hex>.<tmp>");
     }
 
     #[test]

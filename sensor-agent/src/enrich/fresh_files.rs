@@ -1,9 +1,12 @@
 //! Files that a workload made or wrote a short while ago, by inode and by name. Not a file index: it forgets. It may
 //! call `event` and the baseline crate's types.
 //!
+//! What a linker or a package manager writes is there to be executed: it is remembered for its names, and is not fresh.
+//!
 //! A file can have several names. A write through any of them is a write of the file: it is told by the name that was
 //! used, and every other name that a `link` record told of is as fresh.
 
+use crate::enrich::Image;
 use crate::enrich::recent::Recent;
 use crate::event::{BootNs, Exec, FileOpen, Name, Rename};
 use sensor_baseline::Workload;
@@ -15,14 +18,22 @@ pub struct FreshFiles {
     by_path: Recent<(Workload, String), Fresh>,
     /// By each name of a file the names that it was linked from or to.
     links: Recent<(Workload, String), Vec<String>>,
-    /// Directories that nobody but their owner may enter.
-    private_folders: Recent<(Workload, String), ()>,
+    /// Directories that were made, and whether nobody but their owner may enter.
+    folders: Recent<(Workload, String), Folder>,
+}
+
+/// What is known of a directory that was made.
+#[derive(Clone, Copy, Debug)]
+struct Folder {
+    is_private: bool,
 }
 
 /// What is known of a name that was made or written.
 #[derive(Clone, Copy, Debug)]
 struct Fresh {
     is_ephemeral: bool,
+    /// A program that makes programs wrote it.
+    is_product: bool,
 }
 
 impl Default for FreshFiles {
@@ -31,7 +42,7 @@ impl Default for FreshFiles {
             by_inode: Recent::new(FRESH_FILES_MAX, FRESH_NS_MAX),
             by_path: Recent::new(FRESH_FILES_MAX, FRESH_NS_MAX),
             links: Recent::new(FRESH_FILES_MAX, FRESH_NS_MAX),
-            private_folders: Recent::new(FRESH_FILES_MAX, FRESH_NS_MAX),
+            folders: Recent::new(FRESH_FILES_MAX, FRESH_NS_MAX),
         }
     }
 }
@@ -39,28 +50,31 @@ impl Default for FreshFiles {
 impl FreshFiles {
     /// A file was opened for writing. Returns whether its name is ephemeral: made with `O_EXCL`, now or before, or below
     /// a directory made with mode 0700.
-    pub fn wrote(&mut self, workload: &Workload, file: &FileOpen, now: BootNs) -> bool {
+    pub fn wrote(&mut self, workload: &Workload, file: &FileOpen, writer: &Image, now: BootNs) -> bool {
         let path = &file.path.text;
         let was_ephemeral = self.is_name_ephemeral(workload, path, now);
         let is_made_so = file.is_ephemeral() || (was_ephemeral && !file.is_created());
-        self.put(workload, path, (file.dev, file.inode), is_made_so, now);
+        let fresh = Fresh { is_ephemeral: is_made_so, is_product: makes_programs(writer) };
+        self.put(workload, path, (file.dev, file.inode), fresh, now);
         is_made_so || self.is_below_private(workload, path, now)
     }
 
     /// A file was cut or extended by name or descriptor. Returns whether its name is ephemeral.
     pub fn truncated(&mut self, workload: &Workload, name: &Name, now: BootNs) -> bool {
         let is_ephemeral = self.is_name_ephemeral(workload, &name.path.text, now);
-        self.put(workload, &name.path.text, (name.dev, name.inode), is_ephemeral, now);
+        let fresh = Fresh { is_ephemeral, is_product: false };
+        self.put(workload, &name.path.text, (name.dev, name.inode), fresh, now);
         is_ephemeral || self.is_below_private(workload, &name.path.text, now)
     }
 
     /// A directory was made. When nobody but its owner may enter, its name is ephemeral, and every name below it; its
     /// own is returned.
     pub fn made_folder(&mut self, workload: &Workload, mkdir: &Name, now: BootNs) -> bool {
-        let is_private = mkdir.value & OTHERS_MODE == 0 && !mkdir.path.is_incomplete();
-        if is_private {
-            self.private_folders.put((workload.clone(), mkdir.path.text.clone()), (), now);
+        if mkdir.path.is_incomplete() {
+            return self.is_ephemeral(workload, &mkdir.path.text, now);
         }
+        let is_private = mkdir.value & OTHERS_MODE == 0;
+        self.folders.put((workload.clone(), mkdir.path.text.clone()), Folder { is_private }, now);
         is_private || self.is_ephemeral(workload, &mkdir.path.text, now)
     }
 
@@ -82,7 +96,8 @@ impl FreshFiles {
         let (old, displaced) = (self.by_path.remove(&key(from)), self.by_path.remove(&key(to)));
         let is_inode_fresh = self.is_inode_fresh(workload, rename.dev, rename.inode, now);
         if old.is_some() || is_inode_fresh {
-            self.by_path.put(key(to), Fresh { is_ephemeral: false }, now);
+            let is_product = !is_inode_fresh && old.is_some_and(|old| old.is_product);
+            self.by_path.put(key(to), Fresh { is_ephemeral: false, is_product }, now);
         }
         if let Some(displaced) = displaced.filter(|_| is_exchange) {
             self.by_path.put(key(from), displaced, now);
@@ -100,21 +115,40 @@ impl FreshFiles {
             self.links.put((workload.clone(), name), names.clone(), now);
         }
         let key = |path: &String| (workload.clone(), path.clone());
-        let is_fresh = self.by_path.find(&key(from), now).is_some()
-            || self.is_inode_fresh(workload, link.dev, link.inode, now);
+        let old = self.by_path.find(&key(from), now).copied();
+        let is_inode_fresh = self.is_inode_fresh(workload, link.dev, link.inode, now);
         let is_ephemeral = self.is_below_private(workload, to, now);
-        if is_fresh {
-            self.by_path.put(key(to), Fresh { is_ephemeral: false }, now);
+        if old.is_some() || is_inode_fresh {
+            let is_product = !is_inode_fresh && old.is_some_and(|old| old.is_product);
+            self.by_path.put(key(to), Fresh { is_ephemeral: false, is_product }, now);
         }
         is_ephemeral
+    }
+
+    /// Which names of a path are folders that the workload made, as `Traits::folders_made` has them. What is used stays
+    /// known.
+    pub fn folders_in(&mut self, workload: &Workload, path: &str, now: BootNs) -> u64 {
+        if self.folders.is_empty() {
+            return 0;
+        }
+        let ends = path.match_indices('/').skip(1).map(|(at, _)| at).chain([path.len()]);
+        let mut made = 0;
+        for (place, end) in ends.take(u64::BITS as usize).enumerate() {
+            let key = (workload.clone(), path[..end].to_owned());
+            if let Some(folder) = self.folders.find(&key, now).copied() {
+                self.folders.put(key, folder, now);
+                made |= 1 << place;
+            }
+        }
+        made
     }
 
     /// Whether the workload made or wrote what is executed: the program, or the script. Of a script the record has the
     /// interpreter's inode only: it is known by name.
     #[must_use]
     pub fn is_fresh(&self, workload: &Workload, exec: &Exec, now: BootNs) -> bool {
-        let is_script_fresh = exec.is_script()
-            && self.by_path.find(&(workload.clone(), exec.filename_absolute.clone()), now).is_some();
+        let script = || self.by_path.find(&(workload.clone(), exec.filename_absolute.clone()), now);
+        let is_script_fresh = exec.is_script() && script().is_some_and(|script| !script.is_product);
         is_script_fresh || self.is_inode_fresh(workload, exec.dev, exec.inode, now)
     }
 
@@ -124,18 +158,21 @@ impl FreshFiles {
         self.by_inode.evicted_count()
             + self.by_path.evicted_count()
             + self.links.evicted_count()
-            + self.private_folders.evicted_count()
+            + self.folders.evicted_count()
     }
 
-    fn put(&mut self, workload: &Workload, path: &str, file: (u32, u64), is_ephemeral: bool, now: BootNs) {
-        if file.1 != 0 {
-            self.by_inode.put((workload.clone(), file.0, file.1), (), now);
+    fn put(&mut self, workload: &Workload, path: &str, file: (u32, u64), fresh: Fresh, now: BootNs) {
+        let inode = (workload.clone(), file.0, file.1);
+        if fresh.is_product {
+            self.by_inode.remove(&inode);
+        } else if file.1 != 0 {
+            self.by_inode.put(inode, (), now);
         }
         for other in self.names(workload, path, now).into_iter().filter(|other| other != path) {
             let is_ephemeral = self.is_name_ephemeral(workload, &other, now);
-            self.by_path.put((workload.clone(), other), Fresh { is_ephemeral }, now);
+            self.by_path.put((workload.clone(), other), Fresh { is_ephemeral, ..fresh }, now);
         }
-        self.by_path.put((workload.clone(), path.to_owned()), Fresh { is_ephemeral }, now);
+        self.by_path.put((workload.clone(), path.to_owned()), fresh, now);
     }
 
     /// Every known name of the file that has this one, this one among them.
@@ -178,17 +215,30 @@ impl FreshFiles {
     }
 
     fn is_below_private(&self, workload: &Workload, path: &str, now: BootNs) -> bool {
-        if self.private_folders.is_empty() {
+        if self.folders.is_empty() {
             return false;
         }
         let folders = path.match_indices('/').skip(1).map(|(at, _)| &path[..at]);
-        let mut found = folders.filter(|folder| {
-            self.private_folders.find(&(workload.clone(), (*folder).to_owned()), now).is_some()
+        let mut private = folders.filter(|folder| {
+            let key = (workload.clone(), (*folder).to_owned());
+            self.folders.find(&key, now).is_some_and(|folder| folder.is_private)
         });
-        found.next().is_some()
+        private.next().is_some()
     }
 }
 
+/// Whether a program writes programs for a living: it is installed, and called as linkers and package managers are, with or
+/// without a target in front (`x86_64-linux-gnu-ld.bfd`). Who can have these write something could run it as well.
+fn makes_programs(writer: &Image) -> bool {
+    let name = writer.base_name();
+    let is_called = |maker: &&str| {
+        name.strip_suffix(*maker).is_some_and(|front| front.is_empty() || front.ends_with('-'))
+    };
+    writer.is_installed() && MAKERS.iter().any(is_called)
+}
+
+const MAKERS: [&str; 12] =
+    ["ld", "ld.bfd", "ld.gold", "ld.lld", "lld", "mold", "strip", "objcopy", "rustc", "dpkg", "rpm", "apk"];
 /// Files remembered at most, by inode and by name each.
 const FRESH_FILES_MAX: usize = 16_384;
 /// How long a file is fresh: ten minutes.

@@ -69,7 +69,7 @@ pub(super) fn observed(
             if !is_kept(file) || !file.is_change() {
                 return None;
             }
-            traits.ephemeral = fresh_files.wrote(workload, file, now);
+            traits.ephemeral = fresh_files.wrote(workload, file, &process.image, now);
             traits.object_deleted = file.path.is_deleted();
             (Action::Write, path(&file.path.text, own))
         }
@@ -100,12 +100,14 @@ pub(super) fn observed(
         }
         _ => return None,
     };
-    let subject = Subject(process.lineage.subject.to_string());
-    Some(Observation {
-        behaviour: Behaviour { workload: workload.clone(), subject, action, object },
-        traits,
-        time,
-    })
+    let mut folders_in = |path: &PathText| fresh_files.folders_in(workload, path.as_str(), now);
+    (traits.folders_made, traits.target_folders_made) = match &object {
+        Object::Path(path) if action != Action::Exec => (folders_in(path), 0),
+        Object::Rename { from, to } => (folders_in(from), folders_in(to)),
+        _ => (0, 0),
+    };
+    let (workload, subject) = (workload.clone(), Subject(process.lineage.subject.to_string()));
+    Some(Observation { behaviour: Behaviour { workload, subject, action, object }, traits, time })
 }
 
 impl Pipeline {

@@ -305,6 +305,7 @@ fn exclusive_names_stay_ephemeral_until_renamed() {
 
 #[test]
 fn a_program_that_the_workload_made_is_fresh() {
+    let other = Who::new(41, 10);
     let (nginx, child) = (nginx(), Who::new(20, 10));
     let fresh = |records: &[Vec<u8>]| {
         let out = feed(&mut host(), records);
@@ -316,6 +317,14 @@ fn a_program_that_the_workload_made_is_fresh() {
     assert!(!fresh(&[create("/tmp/y"), nginx.fork(child), child.exec("/tmp/x", &["x"])]));
     let later = child.at(child.time_ns + 600_000_000_001);
     assert!(!fresh(&[create("/tmp/x"), nginx.fork(child), later.exec("/tmp/x", &["x"])]));
+    // A linker's product is there to be run, whoever runs it; what calls itself a linker is none.
+    let linked = |linker: &str| {
+        let file = child.open("/tmp/x", 0o101, FileFlags::default());
+        fresh(&[nginx.fork(child), child.exec(linker, &["ld"]), file, other.exec("/tmp/x", &["x"])])
+    };
+    assert!(!linked("/usr/bin/x86_64-linux-gnu-ld.bfd"));
+    assert!(linked("/tmp/ld"));
+    assert!(linked("/usr/bin/build"));
 }
 
 #[test]

@@ -11,6 +11,8 @@ const SHELL: Traits = Traits {
     fileless: false,
     executable_is_fresh: false,
     ephemeral: false,
+    folders_made: 0,
+    target_folders_made: 0,
     object_from_caller: false,
     object_deleted: false,
 };
