@@ -9,10 +9,10 @@
 //! | armed | the baseline in force lists the workload |
 //! | drifting | armed, and [`Criteria::novel_max`] or more behaviours of the last day were novel |
 //!
-//! What is to be expected comes from Good and Turing: of the next observations, as large a part is new as the part that was
-//! seen exactly once was of those so far. Times the observations of a day, that is the number of new behaviours in a day,
-//! which is what an operator would have to read. It is the criterion; the part alone would never be small for a service
-//! that listens once at its start, and always for one that writes one file a thousand times a second.
+//! What is to be expected comes from Good and Turing, by days: the next day brings as many new behaviours as there are that
+//! were seen on one day only, divided by the days observed (the estimator for incidences, Chao 1987). That is what an
+//! operator would have to read. By observations it would never be small for a service that listens once at its start, and
+//! always for one that writes each file a thousand times.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -121,7 +121,7 @@ pub struct Dimension {
     pub state: State,
     /// Entries that a baseline of it has.
     pub entries: usize,
-    /// Of them seen exactly once.
+    /// Of them seen on one day only.
     pub entries_once: usize,
     /// Observations of all entries, and when.
     pub seen: Seen,
@@ -190,15 +190,14 @@ impl Dimension {
 
     fn add(&mut self, seen: Seen) {
         self.entries += 1;
-        self.entries_once += usize::from(seen.count == 1);
+        self.entries_once += usize::from(seen.last.0.saturating_sub(seen.first.0) < DAY_NS);
         self.seen = self.seen.join(seen);
         self.newest = self.newest.max(seen.first);
     }
 
     fn judge(&mut self, now: UnixNs, criteria: &Criteria, lost: u64) {
         let span = self.seen.last.0.saturating_sub(self.seen.first.0);
-        // The unseen part times the observations of a day: the number of observations cancels out. Less than the span that
-        // is asked for says nothing about a day.
+        // Less than the span that is asked for says nothing about a day.
         self.new_per_day = self.entries_once as f64 * DAY_NS as f64 / span.max(criteria.span_ns) as f64;
         let quiet = now.0.saturating_sub(self.newest.0);
         let lost_share = lost as f64 / (lost + self.seen.count).max(1) as f64;
@@ -262,13 +261,14 @@ mod tests {
         check(&settled, DAY_NS, 0, &State::Candidate);
         check(&settled, DAY_NS, 1, &State::Learning(vec![Lack::Loss(1)]));
         check(&[seen(2_000, 0, DAY_NS)], DAY_NS, 1, &State::Candidate);
-        check(&[seen(9, 0, HOUR_NS)], HOUR_NS, 0, &State::Learning(vec![Lack::Calendar(HOUR_NS)]));
+        let hour = vec![Lack::Calendar(HOUR_NS), Lack::Coverage(1.0)];
+        check(&[seen(9, 0, HOUR_NS)], HOUR_NS, 0, &State::Learning(hour));
         let newcomer = [seen(9, 0, DAY_NS), seen(2, DAY_NS - 5, DAY_NS)];
-        check(&newcomer, DAY_NS, 0, &State::Learning(vec![Lack::Quiet(5)]));
+        check(&newcomer, DAY_NS, 0, &State::Learning(vec![Lack::Quiet(5), Lack::Coverage(1.0)]));
     }
 
     #[test]
-    fn what_was_seen_once_tells_of_what_was_not_seen() {
+    fn what_was_seen_on_one_day_tells_of_what_was_not_seen() {
         let once = [seen(99, 0, DAY_NS), seen(1, 1, 1)];
         check(&once, DAY_NS, 0, &State::Learning(vec![Lack::Coverage(1.0)]));
         // A service that listens once in ten days is settled after them.

@@ -19,14 +19,19 @@ fn learned(revision: u64, behaviours: &[v1::Behaviour]) -> v1::control_up::Frame
     let behaviours = behaviours.iter().map(|behaviour| v1::LearnedBehaviour {
         behaviour: Some(behaviour.clone()),
         count: 2,
-        first_seen_unix_ns: 1,
-        last_seen_unix_ns: 2,
+        first_seen_unix_ns: two_hours_ago(),
+        last_seen_unix_ns: two_hours_ago() + 1,
     });
     v1::control_up::Frame::Learned(v1::Learned {
         epoch: LEARNED_EPOCH.to_vec(),
         revision,
         behaviours: behaviours.collect(),
     })
+}
+
+fn two_hours_ago() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from((now - std::time::Duration::from_secs(7200)).as_nanos()).unwrap()
 }
 
 async fn expect_learned_ack(control: &mut ControlStream, revision: u64) {
@@ -136,7 +141,11 @@ async fn maturity_says_what_is_lacking_and_what_drifts() {
         (200, &"exec".into(), &"learning".into()),
         "{body}"
     );
-    assert_eq!(shown["lacks"], serde_json::json!(["observed over 0.0 hours only"]), "{body}");
+    assert_eq!(
+        shown["lacks"],
+        serde_json::json!(["observed over 0.0 hours only", "1.0 new a day to be expected"]),
+        "{body}"
+    );
     assert_eq!((&shown["entries"], &shown["observations"]), (&1.into(), &2.into()), "{body}");
 
     // Losses of the kind count against it; those of another kind do not.
@@ -145,8 +154,8 @@ async fn maturity_says_what_is_lacking_and_what_drifts() {
         first_seq: seq,
         seq,
         content: Some(v1::item::Content::Gap(v1::Gap {
-            from_unix_ns: 1,
-            to_unix_ns: 2,
+            from_unix_ns: two_hours_ago(),
+            to_unix_ns: u64::MAX >> 1,
             kind: kind.to_owned(),
             count: 7,
             reason: "ring_full".to_owned(),
@@ -156,7 +165,11 @@ async fn maturity_says_what_is_lacking_and_what_drifts() {
     assert_eq!(findings.ack().await, 2);
     let (_, body) = world.get(MATURITY).await;
     let lacks = &body["dimensions"][0]["lacks"];
-    assert_eq!(*lacks, serde_json::json!(["observed over 0.0 hours only", "7 records lost"]), "{body}");
+    assert_eq!(
+        *lacks,
+        serde_json::json!(["observed over 0.0 hours only", "1.0 new a day to be expected", "7 records lost"]),
+        "{body}"
+    );
 
     // Armed, and ten novel behaviours on one day: one of them twice.
     world.put(PATH, BASELINE).await;
