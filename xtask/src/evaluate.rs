@@ -41,8 +41,14 @@ pub(crate) struct Arguments {
     /// What the days' names, counts, order, sizes and contents come from.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Sigma rules beside the baseline [default: shared/sigma/rules beside the repository, where it is].
+    #[arg(long, value_name = "DIR")]
+    sigma: Option<PathBuf>,
+    /// Actions of a workload are armed when at most so many new behaviours are to be expected in a day.
+    #[arg(long, value_name = "N", default_value_t = 0.1)]
+    new_max: f64,
     /// Days to learn from.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 14)]
     learn: u64,
     /// Unseen days to judge.
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -65,6 +71,8 @@ struct Measured {
     skipped: Option<String>,
     benign: Benign,
     attacked: Option<Attacked>,
+    /// Whether Sigma rules ran beside the baseline.
+    has_rules: bool,
     seconds: f64,
 }
 
@@ -94,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(reason) = &skipped {
         println!("skipped: the attacks: {reason}");
     }
-    let sensor = Sensor::build()?;
+    let sensor = Sensor::build(sigma(arguments)?)?;
     let site = Site::prepare(root::prepare(&corpus)?)?;
     let step = if arguments.quick { QUICK_STEP } else { 1 };
     let controls = Shell::ALL.map(Attack::control).into_iter();
@@ -103,11 +111,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let (learn, judge) = if arguments.quick { (1, 1) } else { (arguments.learn, arguments.judge) };
     ensure!(learn > 0 && judge > 0, "--learn {learn} --judge {judge}: there must be a day of each");
-    let schedule = benign::Schedule { learn, judge, seed: arguments.seed };
+    let schedule = benign::Schedule { learn, judge, seed: arguments.seed, new_max: arguments.new_max };
     let benign = benign::measure(&site, &sensor, &works, &schedule, &folder)?;
-    let attacked =
-        if skipped.is_some() { None } else { Some(attack_all(&site, &sensor, &attacks, &benign, &folder)?) };
-    let measured = Measured { attacks, skipped, benign, attacked, seconds: begun.elapsed().as_secs_f64() };
+    let attacked = if skipped.is_some() {
+        None
+    } else {
+        Some(attack_all(&site, &sensor, &attacks, &benign, arguments.new_max, &folder)?)
+    };
+    let (has_rules, seconds) = (sensor.has_rules(), begun.elapsed().as_secs_f64());
+    let measured = Measured { attacks, skipped, benign, attacked, has_rules, seconds };
     let text = report::document(&measured, &report::Conditions::ask(&sensor, &schedule)?);
     let output =
         arguments.output.clone().unwrap_or_else(|| crate::workspace_root().join("docs/evaluation.md"));
@@ -133,12 +145,25 @@ fn corpus(arguments: &Arguments) -> Result<(Vec<Attack>, Option<String>)> {
     Ok((corpus::parse(&text).with_context(|| path.display().to_string())?, None))
 }
 
+/// The folder of Sigma rules, if there is one.
+fn sigma(arguments: &Arguments) -> Result<Option<PathBuf>> {
+    let beside = crate::workspace_root().join("../shared/sigma/rules");
+    match &arguments.sigma {
+        Some(folder) => {
+            ensure!(folder.is_dir(), "--sigma {}: not a folder", folder.display());
+            Ok(Some(folder.clone()))
+        }
+        None => Ok(beside.is_dir().then_some(beside)),
+    }
+}
+
 /// Runs every attack in every setting whose workload was learned, and judges it.
 fn attack_all(
     site: &Site,
     sensor: &Sensor,
     attacks: &[Attack],
     benign: &Benign,
+    new_max: f64,
     folder: &Path,
 ) -> Result<Attacked> {
     let learned = |setting: &Setting| benign.learned.iter().any(|one| one.workload == setting.workload());
@@ -151,13 +176,14 @@ fn attack_all(
     let recording = recorder.stop()?;
     println!("evaluate: judging the attacks");
     let judged = sensor.judge_incidents(&recording, &benign.baseline, Some(&folder.join("events.jsonl")))?;
+    let sensor = sensor.without_rules();
     let nothing = folder.join("nothing.yaml");
-    sensor.learn(&[&recording], &["none".to_owned()], &nothing)?;
+    sensor.learn(&[&recording], &["none".to_owned()], None, &nothing)?;
     let by_floor = sensor.judge_incidents(&recording, &nothing, None)?;
     let poisoned = folder.join("poisoned.yaml");
     let days = benign.learn_days.iter().map(PathBuf::as_path);
     let all: Vec<&Path> = days.chain([recording.as_path()]).collect();
-    sensor.learn(&all, &benign.workloads, &poisoned)?;
+    sensor.learn(&all, &benign.workloads, Some(new_max), &poisoned)?;
     let by_poisoned = sensor.judge_incidents(&recording, &poisoned, None)?;
     Ok(Attacked { runs, judged, by_floor, by_poisoned })
 }

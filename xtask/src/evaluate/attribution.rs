@@ -24,11 +24,16 @@ impl Outcome<'_> {
         !self.findings.is_empty()
     }
 
+    pub(super) fn is_found_so(&self, is_so: impl Fn(&Finding) -> bool) -> bool {
+        self.findings.iter().any(|finding| is_so(finding))
+    }
+
     pub(super) fn is_observable(&self) -> bool {
         !self.did.is_empty()
     }
 
     /// Whether it did something that a baseline has a dimension for.
+    #[cfg(test)]
     pub(super) fn is_judgeable(&self) -> bool {
         Kind::JUDGED.iter().any(|kind| self.did.contains_key(kind))
     }

@@ -15,6 +15,8 @@ pub(super) struct Schedule {
     pub(super) learn: u64,
     pub(super) judge: u64,
     pub(super) seed: u64,
+    /// New behaviours to be expected in a day, above which an action is not armed.
+    pub(super) new_max: f64,
 }
 
 /// What the days showed.
@@ -26,8 +28,8 @@ pub(super) struct Benign {
     /// Learned from all of them.
     pub(super) baseline: PathBuf,
     pub(super) learned: Vec<Learned>,
-    /// By the number of days learned from, one to all: the false findings of each judged day.
-    pub(super) curve: Vec<Vec<Vec<Finding>>>,
+    /// By the number of days learned from: the false findings of each judged day.
+    pub(super) curve: Vec<(usize, Vec<Vec<Finding>>)>,
     /// Findings of the planned change.
     pub(super) change: Vec<Finding>,
     /// What judging the judged days by the whole baseline took, and judging the learned days by it, of which only what floor
@@ -66,9 +68,9 @@ pub(super) fn measure(
     let days: Vec<&Path> = learn_days.iter().map(PathBuf::as_path).collect();
     let (mut curve, mut learned, mut baseline) = (Vec::new(), Vec::new(), PathBuf::new());
     let mut noisy = Spent::default();
-    for count in 1..=days.len() {
+    for count in steps(days.len()) {
         baseline = folder.join(format!("baseline-{count}.yaml"));
-        learned = sensor.learn(&days[..count], &workloads, &baseline)?;
+        learned = sensor.learn(&days[..count], &workloads, Some(schedule.new_max), &baseline)?;
         noisy = Spent::default();
         let mut of_days = Vec::new();
         for day in &judge_days {
@@ -78,7 +80,7 @@ pub(super) fn measure(
         }
         let total: usize = of_days.iter().map(Vec::len).sum();
         println!("evaluate: {count} days learned: {total} false findings on {} days", judge_days.len());
-        curve.push(of_days);
+        curve.push((count, of_days));
     }
     let mut quiet = Spent::default();
     for day in &learn_days {
@@ -96,6 +98,14 @@ pub(super) fn measure(
         noisy,
         quiet,
     })
+}
+
+/// Numbers of days to learn from: each twice the one before, and all.
+fn steps(all: usize) -> Vec<usize> {
+    let mut steps: Vec<usize> =
+        std::iter::successors(Some(1), |count| Some(count * 2)).take_while(|count| *count < all).collect();
+    steps.push(all);
+    steps
 }
 
 /// A recording of each day to learn from, of each to judge, and of the planned change.
@@ -138,8 +148,14 @@ fn distinct(findings: Vec<Finding>, workloads: &[String]) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::distinct;
+    use super::{distinct, steps};
     use crate::evaluate::sensor::Finding;
+
+    #[test]
+    fn days_are_doubled_up_to_all() {
+        assert_eq!(steps(14), [1, 2, 4, 8, 14]);
+        assert_eq!(steps(1), [1]);
+    }
 
     #[test]
     fn a_behaviour_counts_once_and_the_host_not_at_all() {

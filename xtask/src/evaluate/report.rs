@@ -30,6 +30,7 @@ pub(super) struct Conditions {
     seed: u64,
     learn: u64,
     judge: u64,
+    new_max: f64,
 }
 
 impl Conditions {
@@ -61,11 +62,12 @@ impl Conditions {
             seed: schedule.seed,
             learn: schedule.learn,
             judge: schedule.judge,
+            new_max: schedule.new_max,
         })
     }
 
     fn text(&self) -> String {
-        let Self { command, machine, kernel, tiers, date, profile, seed, learn, judge } = self;
+        let Self { command, machine, kernel, tiers, date, profile, seed, learn, judge, new_max } = self;
         table(
             &["", ""],
             &[
@@ -76,6 +78,10 @@ impl Conditions {
                 vec!["events by tier".to_owned(), tiers.clone()],
                 vec!["build".to_owned(), (*profile).to_owned()],
                 vec!["days".to_owned(), format!("{learn} learned, {judge} judged, seed {seed}")],
+                vec![
+                    "armed".to_owned(),
+                    format!("what at most {new_max} new behaviours a day are to be expected of"),
+                ],
                 vec!["rooms".to_owned(), format!("Debian {}", super::root::SUITE)],
             ],
         )
@@ -111,7 +117,7 @@ pub(super) fn summary(measured: &Measured) -> String {
         }
         lines.push(format!("evaluate: {} findings of controls", noise.len()));
     }
-    if let Some(days) = measured.benign.curve.last() {
+    if let Some((_, days)) = measured.benign.curve.last() {
         lines.push(format!("evaluate: {:.1} false findings a host-day", mean(days)));
     }
     lines.join("\n")
@@ -124,11 +130,12 @@ fn cost_text(measured: &Measured) -> String {
             format!("`{}`", one.workload),
             one.behaviours.to_string(),
             format!("{:.1}", one.bytes as f64 / 1024.0),
+            if one.left.is_empty() { "all".to_owned() } else { format!("all but {}", one.left.join(", ")) },
         ]
     });
     let mut text = String::from("## What it costs\n\n");
     text += &table(
-        &["workload", "behaviours learned", "KiB of memory, without what maps add"],
+        &["workload", "behaviours learned", "KiB of memory, without what maps add", "armed"],
         &rows.collect::<Vec<_>>(),
     );
     text +=

@@ -15,6 +15,8 @@ use std::thread::JoinHandle;
 #[derive(Clone)]
 pub(super) struct Sensor {
     binary: PathBuf,
+    /// Sigma rules that run beside the baseline.
+    sigma: Option<PathBuf>,
 }
 
 /// What the agent is asked for besides findings.
@@ -30,8 +32,12 @@ pub(super) struct Judged {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) time_ns: u64,
-    /// `novel`, or the floor rule's id.
+    /// `novel`, `floor`, `denied` or `sigma`.
+    pub(super) reason: String,
+    /// The id of the rule, or the reason.
     pub(super) rule: String,
+    /// Whether Sigma rules speak against it, alone or beside the baseline.
+    pub(super) meets_rules: bool,
     pub(super) severity: String,
     pub(super) workload: String,
     pub(super) subject: String,
@@ -51,10 +57,14 @@ impl Finding {
             text.with_context(|| format!("a finding without {name}: {value}"))
         };
         let reason = text(value, "reason")?;
-        let rule = value["floor_rule"]["id"].as_str().map_or(reason, str::to_owned);
+        let sigma = value["rules"][0]["title"].as_str();
+        let id = value["floor_rule"]["id"].as_str().or_else(|| sigma.filter(|_| reason == "sigma"));
+        let rule = id.map_or_else(|| reason.clone(), str::to_owned);
         Ok(Self {
             time_ns: value["time_unix_ns"].as_u64().context("a finding without a time")?,
+            reason,
             rule,
+            meets_rules: sigma.is_some(),
             severity: text(value, "severity")?,
             workload: text(value, "workload")?,
             subject: text(value, "subject")?,
@@ -64,6 +74,11 @@ impl Finding {
             incident: text(value, "incident")?,
             nearest: value["explanation"]["nearest"][0].as_str().unwrap_or_default().to_owned(),
         })
+    }
+
+    /// Whether it is there without any Sigma rule.
+    pub(super) fn is_of_baseline(&self) -> bool {
+        self.reason != "sigma"
     }
 
     /// What makes two findings the same for an operator.
@@ -85,12 +100,24 @@ pub(super) struct Learned {
     pub(super) workload: String,
     pub(super) behaviours: u64,
     pub(super) bytes: u64,
+    /// Actions that were left to be learned.
+    pub(super) left: Vec<String>,
 }
 
 impl Sensor {
-    /// Builds the agent.
-    pub(super) fn build() -> Result<Self> {
-        Ok(Self { binary: sensor_tests::binaries()?.join("sensor-agent") })
+    /// Builds the agent. `sigma` is a folder of rules.
+    pub(super) fn build(sigma: Option<PathBuf>) -> Result<Self> {
+        Ok(Self { binary: sensor_tests::binaries()?.join("sensor-agent"), sigma })
+    }
+
+    /// Whether Sigma rules run beside the baseline.
+    pub(super) fn has_rules(&self) -> bool {
+        self.sigma.is_some()
+    }
+
+    /// The same without Sigma rules.
+    pub(super) fn without_rules(&self) -> Self {
+        Self { sigma: None, ..self.clone() }
     }
 
     /// Why it cannot record here, or `None`.
@@ -129,6 +156,7 @@ impl Sensor {
         &self,
         recordings: &[&Path],
         workloads: &[String],
+        new_max: Option<f64>,
         output: &Path,
     ) -> Result<Vec<Learned>> {
         let mut command = Command::new(&self.binary);
@@ -136,10 +164,20 @@ impl Sensor {
         for workload in workloads {
             command.args(["--workload", workload]);
         }
+        if let Some(max) = new_max {
+            command.args(["--new-max", &max.to_string()]);
+        }
         let output = command.arg("--").args(recordings).output().context("starting sensor-agent")?;
         let told = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{command:?}: {}\n{told}", output.status);
-        told.lines().filter_map(|line| learned(line).transpose()).collect()
+        let mut all: Vec<Learned> =
+            told.lines().filter_map(|line| learned(line).transpose()).collect::<Result<_>>()?;
+        for (workload, action) in told.lines().filter_map(left) {
+            if let Some(one) = all.iter_mut().find(|one| one.workload == workload) {
+                one.left.push(action.to_owned());
+            }
+        }
+        Ok(all)
     }
 
     /// Judges a recording: each finding once.
@@ -168,6 +206,9 @@ impl Sensor {
     fn replay(&self, recording: &Path, baseline: &Path, options: &[&OsStr]) -> Result<Judged> {
         let mut command = Command::new(&self.binary);
         command.arg("replay").arg(recording).arg("--baseline").arg(baseline).arg("--json").args(options);
+        if let Some(folder) = &self.sigma {
+            command.arg("--sigma").arg(folder);
+        }
         let output = command.output().context("starting sensor-agent")?;
         let told = String::from_utf8_lossy(&output.stderr);
         ensure!(matches!(output.status.code(), Some(0 | 2)), "{command:?}: {}\n{told}", output.status);
@@ -231,9 +272,14 @@ fn learned(line: &str) -> Result<Option<Learned>> {
     let parts = rest.rsplit_once(": ").and_then(|(workload, numbers)| {
         let (behaviours, bytes) = numbers.split_once(" behaviours, ")?;
         let (behaviours, bytes) = (behaviours.parse().ok()?, bytes.parse().ok()?);
-        Some(Learned { workload: workload.to_owned(), behaviours, bytes })
+        Some(Learned { workload: workload.to_owned(), behaviours, bytes, left: Vec::new() })
     });
     parts.map(Some).with_context(|| format!("not what the agent says of a workload: {line}"))
+}
+
+/// Reads `left to be learned: WORKLOAD ACTION`.
+fn left(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("left to be learned: ")?.rsplit_once(' ')
 }
 
 /// Reads `judged N observations in M ms`.
@@ -250,16 +296,19 @@ fn is_trouble(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Learned, learned, spent};
+    use super::{Learned, learned, left, spent};
 
     #[test]
     fn what_the_agent_says_is_read() {
         let line = "learned unit:a.service: 3 behaviours, 420 bytes of memory";
-        let expected = Learned { workload: "unit:a.service".to_owned(), behaviours: 3, bytes: 420 };
+        let expected =
+            Learned { workload: "unit:a.service".to_owned(), behaviours: 3, bytes: 420, left: Vec::new() };
         assert_eq!(learned(line).unwrap(), Some(expected));
         assert_eq!(learned("learned 7 behaviours into x").unwrap(), None);
         assert!(learned("learned x: many behaviours, 1 bytes of memory").is_err());
         assert_eq!(spent("judged 12 observations in 3.500 ms"), Some((12, 3.5)));
         assert_eq!(spent("judging"), None);
+        let unit = "left to be learned: unit:a b.service write";
+        assert_eq!(left(unit), Some(("unit:a b.service", "write")));
     }
 }

@@ -6,8 +6,10 @@ use super::super::replay::Replay;
 use super::super::sigma::SigmaArguments;
 use super::{FloorArguments, check_text, write};
 use crate::enrich::process_table::Scope;
-use sensor_baseline::{Behaviour, Learned, Learner, LearnerLimits, Seen, Verdict};
-use std::collections::BTreeMap;
+use sensor_baseline::{
+    Action, Baseline, Behaviour, HostId, Learned, Learner, LearnerLimits, Seen, Verdict, Workload, merge,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,6 +28,10 @@ pub(in crate::cli) struct LearnArguments {
     /// Only this workload, for example `unit:nginx.service`; may be given several times [default: all].
     #[arg(long, value_name = "NAME")]
     workload: Vec<String>,
+    /// Leave actions of a workload to be learned when more than so many new behaviours are to be expected in another
+    /// recording, by what was in one of these only [default: arm everything].
+    #[arg(long, value_name = "N")]
+    new_max: Option<f64>,
     #[command(flatten)]
     floor: FloorArguments,
     #[command(flatten)]
@@ -34,9 +40,10 @@ pub(in crate::cli) struct LearnArguments {
 
 pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let floor = arguments.floor.load()?;
-    let mut learner = Learner::new(LearnerLimits::default()).with_floor(Arc::clone(&floor));
+    let mut samples = Vec::new();
     let (mut held, mut refused) = (0_u64, 0_u64);
     for recording in &arguments.recordings {
+        let mut learner = Learner::new(LearnerLimits::default()).with_floor(Arc::clone(&floor));
         let wish = Wish { rules: arguments.sigma.rules()?, ..Wish::new(Arc::clone(&floor), Scope::Host) };
         Replay::open(recording, wish)?.run(|output| {
             for (observation, verdict) in output.observations.drain(..) {
@@ -52,16 +59,44 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
             }
             Ok(())
         })?;
+        let behaviours = learner.behaviours().map(|(behaviour, seen)| (behaviour.clone(), *seen));
+        samples.push((HostId(format!("{:06}", samples.len())), behaviours.collect()));
     }
-    let baseline = learner.to_baseline(&arguments.fleet);
+    let (baseline, left) = settled(&arguments.fleet, &samples, arguments.new_max);
     check_text(&baseline)?;
     write(Some(&arguments.output), &baseline)?;
-    for (workload, size) in sizes(&learner) {
+    let all = sizes(samples.iter().flat_map(|(_, behaviours)| behaviours).map(|(behaviour, _)| behaviour));
+    for (workload, size) in &all {
         say!("learned {workload}: {} behaviours, {} bytes of memory", size.behaviours, size.bytes);
     }
-    say!("learned {} behaviours into {}", learner.len(), arguments.output.display());
+    for (workload, action) in left {
+        say!("left to be learned: {workload} {action}");
+    }
+    let count: u64 = all.values().map(|size| size.behaviours).sum();
+    say!("learned {count} behaviours into {}", arguments.output.display());
     say!("not learned: {held} observations that floor rules hold, {refused} others");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What was learned of one recording.
+type Sample = (HostId, Vec<(Behaviour, Seen)>);
+
+/// The baseline of all samples. Actions of which more than `new_max` new behaviours are to be expected in the next one are
+/// left to be learned: by Good and Turing as many as were in one sample only, divided by the samples.
+fn settled(fleet: &str, samples: &[Sample], new_max: Option<f64>) -> (Baseline, Vec<(Workload, Action)>) {
+    let merged = merge(fleet, samples);
+    let mut baseline = merged.baseline();
+    let mut once: BTreeMap<(Workload, Action), usize> = BTreeMap::new();
+    for (entry, support) in merged.entries() {
+        *once.entry((entry.workload.clone(), entry.action)).or_default() += usize::from(support.hosts == 1);
+    }
+    let is_restless = |count: usize| new_max.is_some_and(|max| count as f64 > max * samples.len() as f64);
+    let left: Vec<_> =
+        once.into_iter().filter(|(_, count)| is_restless(*count)).map(|(dimension, _)| dimension).collect();
+    for (workload, action) in &left {
+        baseline.leave_learning(workload.clone(), *action);
+    }
+    (baseline, left)
 }
 
 /// What one workload's learned state takes.
@@ -72,9 +107,9 @@ struct Size {
     bytes: usize,
 }
 
-fn sizes(learner: &Learner) -> BTreeMap<&str, Size> {
+fn sizes<'a>(behaviours: impl Iterator<Item = &'a Behaviour>) -> BTreeMap<&'a str, Size> {
     let mut sizes: BTreeMap<&str, Size> = BTreeMap::new();
-    for (behaviour, _) in learner.behaviours() {
+    for behaviour in behaviours.collect::<BTreeSet<_>>() {
         let size = sizes.entry(&behaviour.workload.0).or_default();
         size.behaviours += 1;
         let texts =
@@ -86,10 +121,10 @@ fn sizes(learner: &Learner) -> BTreeMap<&str, Size> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Size, sizes};
+    use super::{Size, settled, sizes};
     use sensor_baseline::{
-        Action, Behaviour, Learner, LearnerLimits, Object, Observation, Seen, Subject, Traits, UnixNs,
-        Workload,
+        Action, Behaviour, HostId, Learner, LearnerLimits, Object, Observation, Seen, Subject, Traits,
+        UnixNs, Workload,
     };
 
     #[test]
@@ -112,6 +147,28 @@ mod tests {
             ("host", Size { behaviours: 1, bytes: fixed + "host/s/x".len() }),
             ("unit:a", Size { behaviours: 2, bytes: 2 * fixed + "unit:a/s/xunit:a/s/yy".len() }),
         ];
-        assert!(sizes(&learner).into_iter().eq(expected));
+        assert!(sizes(learner.behaviours().map(|(behaviour, _)| behaviour)).into_iter().eq(expected));
+    }
+
+    #[test]
+    fn what_goes_on_changing_is_left_to_be_learned() {
+        let sample = |name: &str, object: &str| {
+            let of = |action, object: &str| Behaviour {
+                workload: Workload("unit:a".to_owned()),
+                subject: Subject("/s".to_owned()),
+                action,
+                object: Object::path(object),
+            };
+            let seen = Seen::once(UnixNs(1));
+            (HostId(name.to_owned()), vec![(of(Action::Exec, "/x"), seen), (of(Action::Write, object), seen)])
+        };
+        let samples = [sample("1", "/a"), sample("2", "/b"), sample("3", "/b")];
+        let left = |max: Option<f64>| settled("local", &samples, max).1;
+        assert_eq!(left(None), []);
+        assert_eq!(left(Some(0.4)), [], "one of three");
+        assert_eq!(left(Some(0.3)), [(Workload("unit:a".to_owned()), Action::Write)]);
+        let (baseline, _) = settled("local", &samples, Some(0.3));
+        assert!(baseline.is_learning(&Workload("unit:a".to_owned()), Action::Write));
+        assert!(!baseline.is_learning(&Workload("unit:a".to_owned()), Action::Exec));
     }
 }

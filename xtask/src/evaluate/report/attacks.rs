@@ -21,7 +21,8 @@ pub(super) fn of<'a>(
 pub(super) fn text(measured: &Measured, attacked: &Attacked) -> String {
     let (outcomes, noise) = of(measured, attacked, &attacked.judged.findings);
     let mut text = String::from(ATTACKS);
-    text += &contexts(&outcomes);
+    text += if measured.has_rules { WITH_RULES } else { WITHOUT_RULES };
+    text += &contexts(&outcomes, measured.has_rules);
     text += "\n### By what was done\n\n";
     text += "Of the runs that did something of the kind, those with a finding of that kind.\n\n";
     text += &kinds(&outcomes);
@@ -43,17 +44,19 @@ pub(super) fn text(measured: &Measured, attacked: &Attacked) -> String {
 }
 
 /// A row for each context.
-fn contexts(outcomes: &[Outcome<'_>]) -> String {
+fn contexts(outcomes: &[Outcome<'_>], has_rules: bool) -> String {
     let rows = Setting::ALL.iter().filter_map(|setting| {
         let of: Vec<&Outcome<'_>> = outcomes.iter().filter(|one| one.run.setting == *setting).collect();
         if of.is_empty() {
             return None;
         }
         let observable: Vec<_> = of.iter().filter(|one| one.is_observable()).collect();
-        let judgeable = observable.iter().filter(|one| one.is_judgeable());
         let detected: Vec<_> = observable.iter().filter(|one| one.is_detected()).collect();
-        let by_floor =
-            detected.iter().filter(|one| one.findings.iter().any(|finding| finding.rule != "novel"));
+        let by_floor = detected.iter().filter(|one| one.is_found_so(|finding| finding.reason == "floor"));
+        let share = |is_so: fn(&Finding) -> bool| {
+            Proportion::of(observable.iter().map(|one| one.is_found_so(is_so))).to_string()
+        };
+        let rules = |text: String| if has_rules { text } else { "not measured".to_owned() };
         let findings = detected.iter().map(|one| one.findings.len());
         let incidents = detected.iter().map(|one| one.incidents());
         Some(vec![
@@ -61,15 +64,13 @@ fn contexts(outcomes: &[Outcome<'_>]) -> String {
             of.len().to_string(),
             observable.len().to_string(),
             of.iter().filter(|one| one.run.ending == Ending::TimedOut).count().to_string(),
-            Proportion::of(observable.iter().map(|one| one.is_detected())).to_string(),
-            Proportion::of(judgeable.map(|one| one.is_detected())).to_string(),
+            share(Finding::is_of_baseline),
+            rules(share(|finding| finding.meets_rules)),
+            rules(share(|_| true)),
             by_floor.count().to_string(),
             Proportion::of(observable.iter().map(|one| one.is_found_at(&GRAVE))).to_string(),
             middle(findings.collect()),
             middle(incidents.collect()),
-            detected.len().to_string(),
-            "not measured".to_owned(),
-            "not measured".to_owned(),
         ])
     });
     table(
@@ -78,15 +79,13 @@ fn contexts(outcomes: &[Outcome<'_>]) -> String {
             "runs",
             "observable",
             "ended after 20 s",
-            "found, of the observable",
-            "found, of those with an exec, connect, listen or file change",
+            "baseline alone",
+            "Sigma alone",
+            "both",
             "by a floor rule",
             "found at medium or above, of the observable",
             "findings an attack (median, most)",
             "incidents an attack (median, most)",
-            "baseline only",
-            "Sigma only",
-            "both",
         ],
         &rows.collect::<Vec<_>>(),
     )
@@ -176,7 +175,13 @@ attack is *found* when a finding names a process of its own room, since it began
 the same way. A run is *observable* when its recording holds something that no control's does. There are intervals of 95 % (Wilson).
 A service and cron do few things, so what an attack executes is new to them; an administrator's baseline holds the common tools. The
 attacks of the corpus were known when the product was made: this is no held-out set.
-There is no Sigma engine in this run: its columns are not measured.
+
+";
+const WITH_RULES: &str =
+    "Sigma rules of level medium and above run beside the baseline. Every other table counts what both found.
+
+";
+const WITHOUT_RULES: &str = "No Sigma rules were at hand: those columns are not measured.
 
 ";
 

@@ -20,16 +20,17 @@ pub(super) fn text(measured: &Measured) -> String {
     ]]);
     text += &table(&["part", "what"], &works.collect::<Vec<_>>());
     text += "\n### By the number of days learned\n\n";
-    let curve = benign.curve.iter().enumerate().map(|(index, days)| {
+    let curve = benign.curve.iter().map(|(learned, days)| {
         let count = |keep: fn(&Finding) -> bool| {
             let total: usize = days.iter().flatten().filter(|finding| keep(finding)).count();
             format!("{:.1}", total as f64 / days.len() as f64)
         };
         vec![
-            (index + 1).to_string(),
+            learned.to_string(),
             format!("{:.1}", mean(days)),
-            count(|finding| finding.rule == "novel"),
-            count(|finding| finding.rule != "novel"),
+            count(|finding| finding.reason == "novel"),
+            count(|finding| finding.reason == "floor"),
+            count(|finding| finding.reason == "sigma"),
             count(|finding| GRAVE.contains(&finding.severity.as_str())),
             days.iter().map(|day| day.len().to_string()).collect::<Vec<_>>().join(", "),
         ]
@@ -39,11 +40,12 @@ pub(super) fn text(measured: &Measured) -> String {
         "false findings a host-day",
         "novel",
         "floor rules",
+        "Sigma alone",
         "medium or above",
         "day by day",
     ];
     text += &table(&header, &curve.collect::<Vec<_>>());
-    if let Some(days) = benign.curve.last() {
+    if let Some((_, days)) = benign.curve.last() {
         text += "\n### By workload, all days learned\n\n";
         text += &by_workload(&benign.workloads, days);
         text += "\n### What remains\n\n";
@@ -59,16 +61,13 @@ pub(super) fn text(measured: &Measured) -> String {
 
 fn by_workload(workloads: &[String], days: &[Vec<Finding>]) -> String {
     let rows = workloads.iter().map(|workload| {
-        let of = |is_novel: bool| {
-            let count = days
-                .iter()
-                .flatten()
-                .filter(|one| one.workload == *workload && (one.rule == "novel") == is_novel);
+        let of = |reason: &str| {
+            let count = days.iter().flatten().filter(|one| one.workload == *workload && one.reason == reason);
             format!("{:.1}", count.count() as f64 / days.len() as f64)
         };
-        vec![format!("`{workload}`"), of(true), of(false)]
+        vec![format!("`{workload}`"), of("novel"), of("floor"), of("sigma")]
     });
-    table(&["workload", "novel a day", "floor rules a day"], &rows.collect::<Vec<_>>())
+    table(&["workload", "novel a day", "floor rules a day", "Sigma alone a day"], &rows.collect::<Vec<_>>())
 }
 
 /// Findings that are alike together, most first.
@@ -85,6 +84,7 @@ fn remaining(findings: &[&Finding]) -> String {
         let cause = match *rule {
             "novel" if first.nearest.is_empty() => "nothing like it was learned".to_owned(),
             "novel" => format!("learned was `{}`", first.nearest),
+            rule if first.reason == "sigma" => format!("Sigma rule `{rule}`"),
             rule => format!("floor rule `{rule}`"),
         };
         let example = format!("{action} `{}`", first.object);
@@ -103,8 +103,8 @@ fn remaining(findings: &[&Finding]) -> String {
 const BENIGN: &str = "## Ordinary days
 
 One host, day after day, each with a seed of its own: the same schedule, other names, counts, order, sizes and contents. A *false
-finding* is a behaviour that raises one on a day, however often. Every workload is armed with what was learned; nobody approves
-anything. Time is compressed: a day's hours follow each other at once.
+finding* is a behaviour that raises one on a day, however often. Every workload is armed with what was learned, but for actions that
+have not settled, which the last table names: a candidate leaves them to be learned. Nobody approves anything. Time is compressed: a day's hours follow each other at once.
 
 ";
 
