@@ -35,7 +35,7 @@ pub use floor::{
 };
 pub use judge::Verdict;
 pub use learner::{Learned, Learner, LearnerCounters, LearnerLimits, Refusal};
-pub use lifecycle::{Circumstances, Criteria, Dimension, Lack, State};
+pub use lifecycle::{Circumstances, Criteria, Dimension, Lack, State, expected};
 pub use lint::{Lint, Oddity, lint};
 pub use merge::{Candidate, Support, merge};
 pub use model::{Action, Behaviour, HostId, Observation, Seen, Subject, Traits, UnixNs, Workload};

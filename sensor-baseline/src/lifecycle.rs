@@ -12,7 +12,9 @@
 //! What is to be expected comes from Good and Turing, by days: the next day brings as many new behaviours as there are that
 //! were seen on one day only, divided by the days observed (the estimator for incidences, Chao 1987). That is what an
 //! operator would have to read. By observations it would never be small for a service that listens once at its start, and
-//! always for one that writes each file a thousand times.
+//! always for one that writes each file a thousand times. What a service does only when it starts is seen on one day too, and
+//! tells nothing of the next: the days of the second half of the time brought so many new behaviours, which is no less than the
+//! next day will. The smaller of the two counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -123,6 +125,8 @@ pub struct Dimension {
     pub entries: usize,
     /// Of them seen on one day only.
     pub entries_once: usize,
+    /// Of them first seen in the second half of the time.
+    pub entries_late: usize,
     /// Observations of all entries, and when.
     pub seen: Seen,
     /// When the newest entry was first seen.
@@ -156,6 +160,11 @@ impl Candidate {
                 .or_insert_with(|| Dimension::empty(&entry.workload, entry.action));
             dimension.add(support.seen);
         }
+        for (entry, support) in self.entries() {
+            if let Some(dimension) = learned.get_mut(&(&entry.workload, entry.action)) {
+                dimension.add_late(support.seen);
+            }
+        }
         for dimension in learned.values_mut() {
             let lost = circumstances.lost.get(&dimension.action).copied().unwrap_or(0);
             dimension.judge(now, criteria, lost);
@@ -182,6 +191,7 @@ impl Dimension {
             state: State::Learning(Vec::new()),
             entries: 0,
             entries_once: 0,
+            entries_late: 0,
             seen: Seen { count: 0, first: UnixNs(u64::MAX), last: UnixNs(0) },
             newest: UnixNs(0),
             new_per_day: 0.0,
@@ -195,10 +205,17 @@ impl Dimension {
         self.newest = self.newest.max(seen.first);
     }
 
+    /// Counts an entry by when it came, when all entries are known.
+    fn add_late(&mut self, seen: Seen) {
+        let middle = self.seen.first.0 / 2 + self.seen.last.0 / 2;
+        self.entries_late += usize::from(seen.first.0 > middle);
+    }
+
     fn judge(&mut self, now: UnixNs, criteria: &Criteria, lost: u64) {
         let span = self.seen.last.0.saturating_sub(self.seen.first.0);
         // Less than the span that is asked for says nothing about a day.
-        self.new_per_day = self.entries_once as f64 * DAY_NS as f64 / span.max(criteria.span_ns) as f64;
+        let days = span.max(criteria.span_ns) as f64 / DAY_NS as f64;
+        self.new_per_day = expected(self.entries_once, self.entries_late, days);
         let quiet = now.0.saturating_sub(self.newest.0);
         let lost_share = lost as f64 / (lost + self.seen.count).max(1) as f64;
         let lacks = [
@@ -217,6 +234,14 @@ impl Dimension {
             true => State::Candidate,
         };
     }
+}
+
+/// New behaviours to be expected in another sample, of samples in which so many were seen once, and so many first in their
+/// second half.
+#[must_use]
+pub fn expected(once: usize, late: usize, samples: f64) -> f64 {
+    let (once, late) = (once as f64 / samples, late as f64 * 2.0 / samples);
+    once.min(late)
 }
 
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -261,21 +286,27 @@ mod tests {
         check(&settled, DAY_NS, 0, &State::Candidate);
         check(&settled, DAY_NS, 1, &State::Learning(vec![Lack::Loss(1)]));
         check(&[seen(2_000, 0, DAY_NS)], DAY_NS, 1, &State::Candidate);
-        let hour = vec![Lack::Calendar(HOUR_NS), Lack::Coverage(1.0)];
-        check(&[seen(9, 0, HOUR_NS)], HOUR_NS, 0, &State::Learning(hour));
+        check(&[seen(9, 0, HOUR_NS)], HOUR_NS, 0, &State::Learning(vec![Lack::Calendar(HOUR_NS)]));
         let newcomer = [seen(9, 0, DAY_NS), seen(2, DAY_NS - 5, DAY_NS)];
         check(&newcomer, DAY_NS, 0, &State::Learning(vec![Lack::Quiet(5), Lack::Coverage(1.0)]));
     }
 
     #[test]
     fn what_was_seen_on_one_day_tells_of_what_was_not_seen() {
-        let once = [seen(99, 0, DAY_NS), seen(1, 1, 1)];
+        let late = DAY_NS - HOUR_NS;
+        let once = [seen(99, 0, DAY_NS), seen(1, late, late)];
         check(&once, DAY_NS, 0, &State::Learning(vec![Lack::Coverage(1.0)]));
         // A service that listens once in ten days is settled after them.
         let ten_days = [seen(99, 0, 10 * DAY_NS), seen(1, 1, 1)];
         check(&ten_days, 10 * DAY_NS, 0, &State::Candidate);
-        let short = writes(&[seen(1, 0, 0)], 2 * HOUR_NS, 0);
-        assert!((short.new_per_day - 1.0).abs() < 1e-9, "{short:?}: less than a day tells of no more");
+        // And one that does something at its start only, at once.
+        check(&[seen(99, 0, DAY_NS), seen(1, 1, 1), seen(1, 2, 2)], DAY_NS, 0, &State::Candidate);
+        let twice = [seen(99, 0, 10 * DAY_NS), seen(1, 9 * DAY_NS, 9 * DAY_NS), seen(1, 1, 1)];
+        let expected = writes(&twice, 10 * DAY_NS, 0).new_per_day;
+        assert!(
+            (expected - 0.2).abs() < 1e-9,
+            "{expected}: two on one day only, one of them late, in ten days"
+        );
     }
 
     #[test]

@@ -60,9 +60,9 @@ impl FreshFiles {
     }
 
     /// A file was cut or extended by name or descriptor. Returns whether its name is ephemeral.
-    pub fn truncated(&mut self, workload: &Workload, name: &Name, now: BootNs) -> bool {
+    pub fn truncated(&mut self, workload: &Workload, name: &Name, writer: &Image, now: BootNs) -> bool {
         let is_ephemeral = self.is_name_ephemeral(workload, &name.path.text, now);
-        let fresh = Fresh { is_ephemeral, is_product: false };
+        let fresh = Fresh { is_ephemeral, is_product: makes_programs(writer) };
         self.put(workload, &name.path.text, (name.dev, name.inode), fresh, now);
         is_ephemeral || self.is_below_private(workload, &name.path.text, now)
     }

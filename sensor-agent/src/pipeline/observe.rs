@@ -75,7 +75,7 @@ pub(super) fn observed(
         }
         Body::Truncate(name) | Body::Mkdir(name) | Body::Symlink(name) if name.result == 0 => {
             traits.ephemeral = match &event.body {
-                Body::Truncate(_) => fresh_files.truncated(workload, name, now),
+                Body::Truncate(_) => fresh_files.truncated(workload, name, &process.image, now),
                 Body::Mkdir(_) => fresh_files.made_folder(workload, name, now),
                 _ => fresh_files.is_ephemeral(workload, &name.path.text, now),
             };

@@ -11,7 +11,6 @@ use super::benign::Schedule;
 use super::interval::Proportion;
 use super::sensor::{Finding, Sensor};
 use anyhow::{Context, Result};
-pub(super) use attacks::kept_out;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use table::table;

@@ -7,7 +7,8 @@ use super::super::sigma::SigmaArguments;
 use super::{FloorArguments, check_text, write};
 use crate::enrich::process_table::Scope;
 use sensor_baseline::{
-    Action, Baseline, Behaviour, HostId, Learned, Learner, LearnerLimits, Seen, Verdict, Workload, merge,
+    Action, Baseline, Behaviour, HostId, Learned, Learner, LearnerLimits, Seen, Verdict, Workload, expected,
+    merge,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -29,7 +30,8 @@ pub(in crate::cli) struct LearnArguments {
     #[arg(long, value_name = "NAME")]
     workload: Vec<String>,
     /// Leave actions of a workload to be learned when more than so many new behaviours are to be expected in another
-    /// recording, by what was in one of these only [default: arm everything].
+    /// recording: by what was in one of these only, or what the second half of them brought. All of them when there is one
+    /// recording [default: arm everything].
     #[arg(long, value_name = "N")]
     new_max: Option<f64>,
     #[command(flatten)]
@@ -82,17 +84,26 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
 type Sample = (HostId, Vec<(Behaviour, Seen)>);
 
 /// The baseline of all samples. Actions of which more than `new_max` new behaviours are to be expected in the next one are
-/// left to be learned: by Good and Turing as many as were in one sample only, divided by the samples.
+/// left to be learned.
 fn settled(fleet: &str, samples: &[Sample], new_max: Option<f64>) -> (Baseline, Vec<(Workload, Action)>) {
     let merged = merge(fleet, samples);
     let mut baseline = merged.baseline();
-    let mut once: BTreeMap<(Workload, Action), usize> = BTreeMap::new();
+    // What the first half of the samples has already; one alone is all first half.
+    let early = merge(fleet, &samples[..samples.len().div_ceil(2)]).baseline();
+    let mut counts: BTreeMap<(Workload, Action), (usize, usize)> = BTreeMap::new();
     for (entry, support) in merged.entries() {
-        *once.entry((entry.workload.clone(), entry.action)).or_default() += usize::from(support.hosts == 1);
+        let (once, late) = counts.entry((entry.workload.clone(), entry.action)).or_default();
+        *once += usize::from(support.hosts == 1);
+        *late += usize::from(early.listed(entry).is_none());
     }
-    let is_restless = |count: usize| new_max.is_some_and(|max| count as f64 > max * samples.len() as f64);
-    let left: Vec<_> =
-        once.into_iter().filter(|(_, count)| is_restless(*count)).map(|(dimension, _)| dimension).collect();
+    let is_restless = |(once, late): (usize, usize)| {
+        new_max.is_some_and(|max| samples.len() < 2 || expected(once, late, samples.len() as f64) > max)
+    };
+    let left: Vec<_> = counts
+        .into_iter()
+        .filter(|(_, counts)| is_restless(*counts))
+        .map(|(dimension, _)| dimension)
+        .collect();
     for (workload, action) in &left {
         baseline.leave_learning(workload.clone(), *action);
     }
@@ -162,10 +173,12 @@ mod tests {
             let seen = Seen::once(UnixNs(1));
             (HostId(name.to_owned()), vec![(of(Action::Exec, "/x"), seen), (of(Action::Write, object), seen)])
         };
-        let samples = [sample("1", "/a"), sample("2", "/b"), sample("3", "/b")];
+        let samples = [sample("1", "/a"), sample("2", "/a"), sample("3", "/b")];
         let left = |max: Option<f64>| settled("local", &samples, max).1;
         assert_eq!(left(None), []);
         assert_eq!(left(Some(0.4)), [], "one of three");
+        assert_eq!(settled("local", &samples[..2], Some(0.3)).1, [], "nothing new in the second half");
+        assert_eq!(settled("local", &samples[..1], Some(9.0)).1.len(), 2, "one tells of no other");
         assert_eq!(left(Some(0.3)), [(Workload("unit:a".to_owned()), Action::Write)]);
         let (baseline, _) = settled("local", &samples, Some(0.3));
         assert!(baseline.is_learning(&Workload("unit:a".to_owned()), Action::Write));

@@ -104,7 +104,7 @@ fn kinds(outcomes: &[Outcome<'_>]) -> String {
 }
 
 /// Of the runs that a floor rule reports while learning, those still found by what was learned meanwhile.
-pub(in crate::evaluate) fn kept_out(measured: &Measured) -> Option<Proportion> {
+fn kept_out(measured: &Measured) -> Option<Proportion> {
     let attacked = measured.attacked.as_ref()?;
     let (floor, _) = of(measured, attacked, &attacked.by_floor.findings);
     let (poisoned, _) = of(measured, attacked, &attacked.by_poisoned.findings);
