@@ -103,15 +103,6 @@ fn kinds(outcomes: &[Outcome<'_>]) -> String {
     table(&header, &rows.collect::<Vec<_>>())
 }
 
-/// Of the runs that a floor rule reports while learning, those still found by what was learned meanwhile.
-fn kept_out(measured: &Measured) -> Option<Proportion> {
-    let attacked = measured.attacked.as_ref()?;
-    let (floor, _) = of(measured, attacked, &attacked.by_floor.findings);
-    let (poisoned, _) = of(measured, attacked, &attacked.by_poisoned.findings);
-    let pairs = floor.iter().zip(&poisoned).filter(|(floor, _)| floor.is_detected());
-    Some(Proportion::of(pairs.map(|(_, poisoned)| poisoned.is_detected())))
-}
-
 /// What the floor reports while learning, and what a baseline that was learned meanwhile still finds.
 fn learning(measured: &Measured, attacked: &Attacked) -> String {
     let (normal, _) = of(measured, attacked, &attacked.judged.findings);
@@ -122,7 +113,7 @@ fn learning(measured: &Measured, attacked: &Attacked) -> String {
     };
     let (normal, floor, poisoned) = (found(&normal), found(&floor), found(&poisoned));
     let reported = Proportion::of(normal.iter().map(|room| floor.contains(room)));
-    let kept = kept_out(measured).unwrap_or_default();
+    let kept = Proportion::of(floor.iter().map(|room| poisoned.contains(room)));
     let learned = Proportion::of(normal.iter().map(|room| !poisoned.contains(room)));
     format!(
         "As if every attack had run on a day of learning: the recordings of the days and of the attacks were learned \
