@@ -46,7 +46,7 @@ pub struct PipelineConfig {
     /// Whether somebody asks for [`Pipeline::unnamed`] and answers: what containers do waits for that.
     pub are_containers_named: bool,
     /// What is found beside the baseline.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
 }
 
 impl Default for PipelineConfig {
@@ -60,7 +60,7 @@ impl Default for PipelineConfig {
             emit_events: false,
             repeat_ns: REPEAT_NS,
             are_containers_named: false,
-            rules: Rules::default(),
+            rules: Arc::default(),
         }
     }
 }

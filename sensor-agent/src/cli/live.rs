@@ -21,7 +21,7 @@ pub(super) struct Wish {
     pub(super) emit_events: bool,
     /// Whether somebody tells the images of containers.
     pub(super) are_containers_named: bool,
-    pub(super) rules: Rules,
+    pub(super) rules: Arc<Rules>,
     /// For how long the same finding is told once. Who counts repetitions itself wants `u64::MAX`.
     pub(super) repeat_ns: u64,
 }
@@ -35,7 +35,7 @@ impl Wish {
             scope,
             emit_events: false,
             are_containers_named: true,
-            rules: Rules::default(),
+            rules: Arc::default(),
             repeat_ns: u64::MAX,
         }
     }

@@ -8,6 +8,7 @@ use sensor_baseline::Severity;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SigmaCommand {
@@ -43,13 +44,13 @@ pub(super) struct SigmaArguments {
 
 impl SigmaArguments {
     /// Reads the rules, and says what is not in force.
-    pub(super) fn rules(&self) -> anyhow::Result<Rules> {
+    pub(super) fn rules(&self) -> anyhow::Result<Arc<Rules>> {
         if self.folders.is_empty() {
-            return Ok(Rules::default());
+            return Ok(Arc::default());
         }
         let loaded = read(&self.folders, self.level_min)?;
         say!("{}", summary(&loaded));
-        Ok(loaded.rules)
+        Ok(Arc::new(loaded.rules))
     }
 }
 

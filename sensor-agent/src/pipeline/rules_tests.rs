@@ -36,7 +36,7 @@ fn rules() -> Rules {
 
 fn pipeline(baseline: Option<&str>) -> Pipeline {
     let baseline = baseline.map(|text| Baseline::parse(text).unwrap());
-    with(PipelineConfig { baseline, rules: rules(), ..PipelineConfig::default() })
+    with(PipelineConfig { baseline, rules: rules().into(), ..PipelineConfig::default() })
 }
 
 /// Reason, severity and rules of each finding.

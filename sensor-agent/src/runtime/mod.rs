@@ -97,7 +97,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         own: Some(seed::own_identity().context("cannot read /proc/self")?),
         boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
         are_containers_named: true,
-        rules: sigma_rules(&config.sigma)?,
+        rules: Arc::new(sigma_rules(&config.sigma)?),
         ..PipelineConfig::default()
     });
     // What happens during the scan is in the rings.

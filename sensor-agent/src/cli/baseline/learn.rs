@@ -41,12 +41,12 @@ pub(in crate::cli) struct LearnArguments {
 }
 
 pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
-    let floor = arguments.floor.load()?;
+    let (floor, rules) = (arguments.floor.load()?, arguments.sigma.rules()?);
     let mut samples = Vec::new();
     let (mut held, mut refused) = (0_u64, 0_u64);
     for recording in &arguments.recordings {
         let mut learner = Learner::new(LearnerLimits::default()).with_floor(Arc::clone(&floor));
-        let wish = Wish { rules: arguments.sigma.rules()?, ..Wish::new(Arc::clone(&floor), Scope::Host) };
+        let wish = Wish { rules: Arc::clone(&rules), ..Wish::new(Arc::clone(&floor), Scope::Host) };
         Replay::open(recording, wish)?.run(|output| {
             for (observation, verdict) in output.observations.drain(..) {
                 let name = &observation.behaviour.workload.0;
