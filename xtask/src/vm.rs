@@ -115,6 +115,9 @@ impl Run {
 /// Machines that run at the same time: more would only make one another slower.
 const MACHINES_MAX: usize = 2;
 
+/// How often a test that the kernel disturbs is tried again.
+const TRIES_MAX: u32 = 3;
+
 /// Lines of a test's output that are shown when it fails.
 const FAILURE_LINES_MAX: usize = 60;
 
@@ -190,11 +193,15 @@ fn run_all(names: &[Name], what: &What<'_>) -> Result<Vec<Run>> {
     let work = || -> Result<()> {
         while let Some((kernel, tier)) = pop(&waiting) {
             let begun = Instant::now();
-            let base = results.join(format!("{}-{}", kernel.name.text(), tier.name()));
-            let order = image::Order { tier: tier.name(), filter: what.filter, rounds: what.rounds };
-            let image = image::write(&base, kernel, &busybox, &binary, &order)?;
-            let log = machine::boot(kernel, &image, &base)?;
-            let outcome = Outcome::of(&log.tests);
+            let base = format!("{}-{}", kernel.name.text(), tier.name());
+            let boot = |suffix: &str, filter: Option<&str>| {
+                let base = results.join(format!("{base}{suffix}"));
+                let order = image::Order { tier: tier.name(), filter, rounds: what.rounds };
+                let image = image::write(&base, kernel, &busybox, &binary, &order)?;
+                machine::boot(kernel, &image, &base)
+            };
+            let log = boot("", what.filter)?;
+            let outcome = try_again(&log, |name| boot("-again", Some(name)))?;
             let run = Run {
                 kernel: kernel.name,
                 release: kernel.release.clone(),
@@ -215,6 +222,27 @@ fn run_all(names: &[Name], what: &What<'_>) -> Result<Vec<Run>> {
     let mut runs = done.into_inner().expect("no worker panics");
     runs.sort_by_key(|run| (run.kernel, run.tier));
     Ok(runs)
+}
+
+/// What came of a run, after those tests ran again that failed while the kernel skipped runs of programs.
+fn try_again(log: &Log, boot: impl Fn(&str) -> Result<Log>) -> Result<Outcome> {
+    let mut outcome = Outcome::of(&log.tests);
+    if log.failure.is_some() {
+        return Ok(outcome);
+    }
+    for name in outcome.failures.clone() {
+        let mut tests = log.tests.clone();
+        for _ in 0..TRIES_MAX {
+            if !outcome::is_disturbed(&tests, &name) {
+                break;
+            }
+            tests = boot(&name)?.tests;
+            if outcome.mend(&name, Outcome::of(&tests)) {
+                break;
+            }
+        }
+    }
+    Ok(outcome)
 }
 
 fn pop<T>(waiting: &Mutex<Vec<T>>) -> Option<T> {
@@ -262,6 +290,9 @@ fn report(runs: &[Run], is_whole: bool) -> Result<()> {
         println!("{}", summary(run));
         for reason in &run.outcome.skips {
             println!("      skipped: {reason}");
+        }
+        for name in &run.outcome.mended {
+            println!("      passed when it ran again, for the kernel had skipped runs of programs: {name}");
         }
         for name in &run.outcome.failures {
             println!("      failed: {name}");

@@ -2,7 +2,7 @@
 //! and the lines that say what was asserted. Not a test. It may call the agent's kernel module and sensor-event.
 
 use sensor_agent::kernel::{Counters, HookState, Kernel, KernelError, KernelOptions};
-use sensor_event::{Header, Kind, PathSection, Record, RecordBody, decode};
+use sensor_event::{Header, Kind, LossReason, PathSection, Record, RecordBody, decode};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,8 @@ static IDLE: Mutex<Vec<(String, Kernel)>> = Mutex::new(Vec::new());
 pub(crate) struct Lent {
     options: String,
     kernel: Option<Kernel>,
+    /// Runs of programs that the kernel had skipped when the loan began.
+    missed_before: u64,
 }
 
 impl Lent {
@@ -50,11 +52,12 @@ impl Lent {
         drop(idle);
         let Some(mut kernel) = kernel else { return Self::load_new(options) };
         while !kernel.drain(Duration::ZERO, usize::MAX, &mut |_| ())?.is_empty {}
-        Ok(Self { options: name, kernel: Some(kernel) })
+        Ok(Self { options: name, missed_before: missed(&kernel), kernel: Some(kernel) })
     }
 
     fn load_new(options: &KernelOptions) -> Result<Self, KernelError> {
-        Ok(Self { options: format!("{options:?}"), kernel: Some(Kernel::load(options)?) })
+        let kernel = Kernel::load(options)?;
+        Ok(Self { options: format!("{options:?}"), missed_before: missed(&kernel), kernel: Some(kernel) })
     }
 }
 
@@ -72,10 +75,20 @@ impl DerefMut for Lent {
     }
 }
 
+/// Runs of programs that the kernel skipped so far.
+fn missed(kernel: &Kernel) -> u64 {
+    let counters = kernel.counters().expect("the counters can be read");
+    Kind::ALL.iter().map(|kind| counters.lost(*kind, LossReason::Missed)).sum()
+}
+
 impl Drop for Lent {
+    /// Of a test that failed it says how many runs the kernel skipped meanwhile: then the records are not all there, and
+    /// the test says nothing about the programs. `cargo xtask vm` runs such a test again.
     fn drop(&mut self) {
-        let reusable = self.kernel.take().filter(|kernel| kernel.is_attached() && !std::thread::panicking());
-        if let Some(kernel) = reusable {
+        let Some(kernel) = self.kernel.take() else { return };
+        if std::thread::panicking() {
+            println!("missed: {}", missed(&kernel).saturating_sub(self.missed_before));
+        } else if kernel.is_attached() {
             let options = std::mem::take(&mut self.options);
             IDLE.lock().unwrap_or_else(PoisonError::into_inner).push((options, kernel));
         }

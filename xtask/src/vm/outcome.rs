@@ -17,6 +17,8 @@ pub(super) struct Outcome {
     pub(super) cells: Vec<Cell>,
     /// What the agent says it cannot see.
     pub(super) limits: Vec<Limit>,
+    /// Names of tests that passed only when they ran again.
+    pub(super) mended: Vec<String>,
     /// Exit status of the test binary, if it got that far.
     pub(super) status: Option<i32>,
 }
@@ -79,6 +81,21 @@ impl Outcome {
         outcome
     }
 
+    /// Counts a test that failed as passed if it did so when it ran again, and says whether it did.
+    pub(super) fn mend(&mut self, name: &str, again: Self) -> bool {
+        let Some(index) = self.failures.iter().position(|failure| failure == name) else { return false };
+        if !again.is_good() {
+            return false;
+        }
+        self.mended.push(self.failures.remove(index));
+        self.totals.mend_one();
+        self.cells.extend(again.cells);
+        if self.failures.is_empty() {
+            self.status = again.status;
+        }
+        true
+    }
+
     /// Kinds of events about which no test said anything.
     pub(super) fn unsaid(&self) -> impl Iterator<Item = &'static str> {
         let names = Kind::ALL.iter().map(|kind| kind.name());
@@ -120,6 +137,16 @@ fn text_of(value: &Value, name: &str) -> Option<String> {
     value[name].as_str().map(str::to_owned)
 }
 
+/// Stands before the number of runs of programs that the kernel skipped while a test ran that failed.
+const MISSED_MARK: &str = "missed: ";
+
+/// Whether a test failed while the kernel skipped runs of programs, as it does where tasks are preempted inside of them:
+/// then it says nothing about the programs.
+pub(super) fn is_disturbed(log: &str, name: &str) -> bool {
+    let counts = output_of(log, name).filter_map(|line| line.strip_prefix(MISSED_MARK)?.parse::<u64>().ok());
+    counts.sum::<u64>() > 0
+}
+
 /// The lines that a test wrote: from its name to the next test's.
 pub(super) fn output_of<'a>(log: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let heading = format!("test {name} ... ");
@@ -130,7 +157,7 @@ pub(super) fn output_of<'a>(log: &'a str, name: &str) -> impl Iterator<Item = &'
 
 #[cfg(test)]
 mod tests {
-    use super::{Cell, Fact, Limit, Outcome, output_of};
+    use super::{Cell, Fact, Limit, Outcome, is_disturbed, output_of};
 
     const LOG: &str = "running 5 tests
 test a::one ... cell: {\"hook\":\"tp/x\",\"kind\":\"exec\",\"tier\":\"tracepoint\",\"what\":\"all: {}\"}
@@ -184,6 +211,30 @@ sensor-vm: exit 101
         let lines: Vec<&str> = output_of(LOG, "a::two").collect();
         assert_eq!(lines.len(), 4, "{lines:?}");
         assert_eq!(lines[3], "FAILED");
+    }
+
+    #[test]
+    fn only_a_test_that_the_kernel_disturbed_is_disturbed() {
+        let log = |count| LOG.replace("no\nFAILED", &format!("no\nmissed: {count}\nFAILED"));
+        assert!(is_disturbed(&log(2), "a::two") && !is_disturbed(&log(2), "a::one"));
+        assert!(!is_disturbed(&log(0), "a::two") && !is_disturbed(LOG, "a::two"));
+    }
+
+    #[test]
+    fn a_test_that_passes_again_is_mended() {
+        let again = |log| Outcome::of(log);
+        let mut outcome = Outcome::of(LOG);
+        assert!(
+            !outcome
+                .mend("a::two", again("test result: FAILED. 0 passed; 1 failed\n\nsensor-vm: exit 101\n"))
+        );
+        assert!(!outcome.mend("a::two", again("")));
+        assert!(!outcome.is_good());
+        let passed = "test result: ok. 1 passed; 0 failed\n\nsensor-vm: exit 0\n";
+        assert!(!outcome.mend("a::one", again(passed)));
+        assert!(outcome.mend("a::two", again(passed)) && outcome.is_good());
+        assert_eq!((outcome.totals.passed(), outcome.totals.failed), (4, 0));
+        assert_eq!(outcome.mended, ["a::two"]);
     }
 
     #[test]
