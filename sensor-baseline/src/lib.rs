@@ -17,6 +17,7 @@ mod merge;
 mod model;
 mod object;
 mod pattern;
+mod rotation;
 mod severity;
 mod siblings;
 mod template;
