@@ -1,6 +1,7 @@
 //! Files of floor rules, read from disk. Not what they mean: that is the baseline crate's. It may read the files that it
-//! is given.
+//! is given, and ask `sigma` which rules there are.
 
+use crate::sigma::Rules;
 use anyhow::Context as _;
 use sensor_baseline::{FLOOR_TEXT_BYTES_MAX, Floor, Silence, UnixNs};
 use std::fs::File;
@@ -24,6 +25,20 @@ pub fn load(files: &[PathBuf]) -> anyhow::Result<Arc<Floor>> {
     Ok(Arc::new(Floor::with_files(&texts)?))
 }
 
+/// Refuses silences of Sigma rules that there are not: with no rules at all nobody can tell.
+///
+/// # Errors
+/// When there is one: the message names file and rule.
+pub fn check_sigma(floor: &Floor, rules: &Rules) -> anyhow::Result<()> {
+    let unknown = floor.sigma_silences().find(|silence| !rules.is_empty() && !rules.has(&silence.rule));
+    match unknown {
+        Some(Silence { file, rule, .. }) => {
+            anyhow::bail!("{file}: silence of {rule}: there is no such Sigma rule, and no such floor rule")
+        }
+        None => Ok(()),
+    }
+}
+
 /// What to tell an operator of the silences that have ended by now.
 pub fn expired(floor: &Floor, now: UnixNs) -> impl Iterator<Item = String> {
     let has_ended = move |silence: &&Silence| silence.is_expired(now);
@@ -38,4 +53,47 @@ fn text(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(FLOOR_TEXT_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sigma;
+    use sensor_baseline::Severity;
+
+    #[test]
+    fn a_silence_of_a_sigma_rule_that_there_is_not_is_refused_when_rules_are_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let rule = |title: &str, level: &str, field: &str| {
+            format!(
+                "title: {title}\nlevel: {level}\nlogsource: {{ category: file_event }}\ndetection:\n    a:\n        \
+                 {field}: /x\n    condition: a\n"
+            )
+        };
+        let rules = [
+            ("In Force", "high", "TargetFilename"),
+            ("Below", "low", "TargetFilename"),
+            ("Refused", "high", "Hashes"),
+        ];
+        for (title, level, field) in rules {
+            std::fs::write(folder.path().join(format!("{title}.yml")), rule(title, level, field)).unwrap();
+        }
+        let rules = sigma::load(&[folder.path().to_owned()], Severity::Medium).unwrap().rules;
+        assert_eq!((rules.len(), rules.refused_count()), (1, 1));
+        let checked = |id: &str, rules: &Rules| {
+            let text = format!(
+                "[[silence]]\nrule = \"{id}\"\nworkload = \"host\"\nowner = \"ops\"\nreason = \"known\"\n\
+                 expires = 2100-01-01\n"
+            );
+            check_sigma(&Floor::with_files(&[("site.toml".to_owned(), text)]).unwrap(), rules)
+        };
+        for id in ["In Force", "Below", "Refused", "cron"] {
+            checked(id, &rules).unwrap();
+        }
+        assert_eq!(
+            checked("No Such", &rules).unwrap_err().to_string(),
+            "site.toml: silence of No Such: there is no such Sigma rule, and no such floor rule"
+        );
+        checked("No Such", &Rules::default()).unwrap();
+    }
 }

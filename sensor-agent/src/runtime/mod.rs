@@ -54,6 +54,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     start_log(&config.log)?;
     let floor = floor_files::load(&config.floor).context("floor.files")?;
     floor_files::expired(&floor, UnixNs(drain::unix_ns())).for_each(|line| tracing::warn!("{line}"));
+    let rules = sigma_rules(&config.sigma)?;
+    floor_files::check_sigma(&floor, &rules).context("floor.files")?;
     let state = StateDir::open(&config.state_dir)?;
     let identity = Identity::load(&state.identity())?;
     let kernel = Kernel::load(&KernelOptions {
@@ -97,7 +99,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         own: Some(seed::own_identity().context("cannot read /proc/self")?),
         boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
         are_containers_named: true,
-        rules: Arc::new(sigma_rules(&config.sigma)?),
+        rules: Arc::new(rules),
         ..PipelineConfig::default()
     });
     // What happens during the scan is in the rings.

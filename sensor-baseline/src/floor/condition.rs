@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::matcher::{NameMatcher, PathMatcher};
-use crate::model::{Action, Observation, Traits};
+use crate::model::{Action, Behaviour, Observation, Traits};
 use crate::object::{Endpoint, Object, ObjectError, PathText};
 use crate::pattern::{Network, Ports};
 
@@ -59,6 +59,16 @@ impl Act {
 pub(crate) enum Target<'a> {
     Path(&'a str),
     Endpoint(Endpoint),
+}
+
+impl<'a> Target<'a> {
+    /// What a behaviour is done to: of a rename the name that gets new content.
+    pub(crate) fn of(behaviour: &'a Behaviour) -> Self {
+        match &behaviour.object {
+            Object::Path(path) | Object::Rename { to: path, .. } => Self::Path(path.as_str()),
+            Object::Endpoint(endpoint) => Self::Endpoint(*endpoint),
+        }
+    }
 }
 
 /// A trait by its name in a file.
