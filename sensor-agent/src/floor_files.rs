@@ -17,12 +17,26 @@ pub fn load(files: &[PathBuf]) -> anyhow::Result<Arc<Floor>> {
     if files.is_empty() {
         return Ok(Arc::clone(Floor::built_in()));
     }
+    Ok(Arc::new(Floor::with_files(&texts(files)?)?))
+}
+
+/// The same with one more text, of this name.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(files: &[PathBuf], (name, text): (&str, &str)) -> anyhow::Result<Arc<Floor>> {
+    let mut texts = texts(files)?;
+    texts.push((name.to_owned(), text.to_owned()));
+    Ok(Arc::new(Floor::with_files(&texts)?))
+}
+
+/// Name and text of each file.
+fn texts(files: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
     let read = |path: &PathBuf| {
         let text = text(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok((path.display().to_string(), text))
     };
-    let texts: Vec<_> = files.iter().map(read).collect::<anyhow::Result<_>>()?;
-    Ok(Arc::new(Floor::with_files(&texts)?))
+    files.iter().map(read).collect()
 }
 
 /// Refuses silences of Sigma rules that there are not: with no rules at all nobody can tell.

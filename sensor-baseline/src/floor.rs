@@ -10,9 +10,9 @@ use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 
-use crate::model::Observation;
+use crate::model::{Behaviour, Observation};
 use crate::severity::Severity;
-use condition::{Condition, Target};
+use condition::{Act, Condition, Target};
 pub use error::{FloorCause, FloorError};
 pub use file::FLOOR_TEXT_BYTES_MAX;
 pub use silence::Silence;
@@ -216,6 +216,13 @@ impl Floor {
         self.sigma_silences().find(|silence| silence.rule == id && silence.holds(observation, target))
     }
 
+    /// Of a rename, whether the rule looks at the old name and at the new one, whoever does it. Sigma rules look at the new.
+    pub(crate) fn looks_at(&self, id: &str, behaviour: &Behaviour) -> (bool, bool) {
+        let Some(rule) = self.rule(id) else { return (false, true) };
+        let looks = |act| rule.conditions.iter().any(|condition| condition.looks_at(act, behaviour));
+        (looks(Act::RenameFrom), looks(Act::RenameTo))
+    }
+
     /// The silences of what is no floor rule.
     pub fn sigma_silences(&self) -> impl Iterator<Item = &Silence> {
         self.silences.iter().filter(|silence| self.rule(&silence.rule).is_none())
@@ -257,6 +264,11 @@ impl Floor {
     pub fn rule(&self, id: &str) -> Option<&Arc<FloorRule>> {
         self.rules.iter().find(|rule| rule.id == id)
     }
+}
+
+/// Reads a file without asking whether there are the rules that it silences.
+pub(crate) fn check_text(name: &str, text: &str) -> Result<(), FloorError> {
+    file::read(name, text).map(|_| ())
 }
 
 /// The files that come with the sensor, by what errors call them.
