@@ -76,8 +76,8 @@ struct Hits {
     count: u64,
     /// The numbers of the recordings.
     recordings: BTreeSet<usize>,
-    /// The first that was found.
-    example: String,
+    /// The first ones that differ.
+    examples: Vec<String>,
 }
 
 /// What rules found in some recordings.
@@ -87,16 +87,27 @@ pub struct Review {
 }
 
 impl Review {
-    /// Takes what a rule found in the recording of this number. A rule of `floor` tells which names it looks at.
-    pub fn add(&mut self, recording: usize, floor: &Floor, rule: &FiredRule, behaviour: &Behaviour) {
+    /// Takes what a rule found in the recording of this number. A rule of `floor` tells which names it looks at. Of an
+    /// exec `arguments` are shown: a silence does not look at them, so a person has to.
+    pub fn add(
+        &mut self,
+        recording: usize,
+        floor: &Floor,
+        rule: &FiredRule,
+        (behaviour, arguments): (&Behaviour, &str),
+    ) {
+        let example = example(behaviour, arguments);
         for object in objects(floor, rule, behaviour) {
             let scope = (rule.id.clone(), behaviour.workload.0.clone(), behaviour.subject.0.clone(), object);
             let hits = self.hits.entry(scope).or_insert_with(|| Hits {
                 rule: rule.clone(),
                 count: 0,
                 recordings: BTreeSet::new(),
-                example: format!("{} {}", behaviour.action, behaviour.object),
+                examples: Vec::new(),
             });
+            if hits.examples.len() < EXAMPLES_MAX && !hits.examples.contains(&example) {
+                hits.examples.push(example.clone());
+            }
             hits.count += 1;
             hits.recordings.insert(recording);
         }
@@ -121,7 +132,7 @@ impl Review {
         let left = self.hits.iter().filter_map(|(scope, hits)| {
             let why = why_not(scope, hits, recordings_min)?;
             let (rule, workload, subject, _) = scope;
-            let (times, example) = (times(hits), &hits.example);
+            let (times, example) = (times(hits), hits.examples.first().map_or("", String::as_str));
             Some(format!("{rule}, {workload}, {subject}: {example}, {times}: {why}"))
         });
         left.collect()
@@ -136,7 +147,7 @@ impl Review {
                 continue;
             }
             let (rule, workload, subject, object) = scope;
-            let Hits { rule: FiredRule { title, severity, .. }, recordings: seen, example, .. } = hits;
+            let Hits { rule: FiredRule { title, severity, .. }, recordings: seen, examples, .. } = hits;
             let (title, times) = (one_line(title), times(hits));
             writeln!(
                 text,
@@ -145,7 +156,7 @@ impl Review {
                 seen.len()
             )
             .expect("writing to memory does not fail");
-            writeln!(text, "# for example: {example}").expect("writing to memory does not fail");
+            text.extend(examples.iter().map(|example| format!("# for example: {example}\n")));
             text += &terms.silence((rule, workload, subject, object));
         }
         let left = self.left(recordings_min);
@@ -191,6 +202,17 @@ fn objects(floor: &Floor, rule: &FiredRule, behaviour: &Behaviour) -> BTreeSet<S
     }
 }
 
+/// What was done, and with which arguments, on one line that is not too long.
+fn example(behaviour: &Behaviour, arguments: &str) -> String {
+    let mut text = format!("{} {}", behaviour.action, behaviour.object);
+    if !arguments.is_empty() {
+        let shown: String = arguments.chars().take(ARGUMENTS_CHARS_MAX).collect();
+        let more = if shown.len() < arguments.len() { " ..." } else { "" };
+        text += &format!(" [{shown}{more}]");
+    }
+    one_line(&text)
+}
+
 fn times(hits: &Hits) -> String {
     if hits.count == 1 { "once".to_owned() } else { format!("{} times", hits.count) }
 }
@@ -199,6 +221,11 @@ fn times(hits: &Hits) -> String {
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
+
+/// Examples of what is silenced that are shown at most.
+const EXAMPLES_MAX: usize = 3;
+/// Characters of their arguments that are shown at most.
+const ARGUMENTS_CHARS_MAX: usize = 160;
 
 const HEAD: &str = "# Silences of what rules found while learning. Each is a person's word that it is harmless: read it, take out what is
 # not, then give the file to the agent (floor.files) or to --floor.
@@ -228,7 +255,7 @@ mod tests {
     fn review(found: &[(usize, &FiredRule, Behaviour)]) -> Review {
         let mut review = Review::default();
         for (recording, rule, behaviour) in found {
-            review.add(*recording, Floor::built_in(), rule, behaviour);
+            review.add(*recording, Floor::built_in(), rule, (behaviour, ""));
         }
         review
     }
@@ -293,6 +320,21 @@ mod tests {
         first.extend(review(&[(0, &cron, write.clone()), (0, &sigma, write.clone()), (1, &sigma, write)]));
         assert_eq!(first.proposed(2), 2);
         assert_eq!(first.to_toml(2, 2, &terms()).matches(": 2 times in 2 of 2").count(), 2);
+    }
+
+    #[test]
+    fn three_examples_are_shown_with_their_arguments() {
+        let (sigma, sed) = (rule(SIGMA), behaviour("exec", "/usr/bin/sed"));
+        let mut review = Review::default();
+        let long = format!("sed {}", "x".repeat(200));
+        for (at, arguments) in ["sed a", "sed a", "sed\nb", &long, "sed c"].into_iter().enumerate() {
+            review.add(at, Floor::built_in(), &sigma, (&sed, arguments));
+        }
+        let text = review.to_toml(2, 5, &terms());
+        let examples: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# for example: ")).collect();
+        assert_eq!(examples[..2], ["exec /usr/bin/sed [sed a]", "exec /usr/bin/sed [sed b]"]);
+        assert!(examples.len() == 3 && examples[2].ends_with("xx ...]"), "{examples:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::finding::{Finding, Reason};
 use crate::floor_files;
 use crate::sigma::Rules;
 use anyhow::{Context as _, ensure};
-use sensor_baseline::{FiredRule, Floor, Review, Terms};
+use sensor_baseline::{Action, FiredRule, Floor, Review, Terms};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -86,8 +86,12 @@ fn found(arguments: &SilencesArguments, floor: &Arc<Floor>, rules: &Arc<Rules>) 
             for finding in output.findings.drain(..) {
                 let name = &finding.behaviour.workload.0;
                 if arguments.workload.is_empty() || arguments.workload.contains(name) {
+                    let arguments = match finding.behaviour.action {
+                        Action::Exec => finding.process.argv.joined(),
+                        _ => String::new(),
+                    };
                     for rule in fired(&finding) {
-                        review.add(number, floor, &rule, &finding.behaviour);
+                        review.add(number, floor, &rule, (&finding.behaviour, &arguments));
                     }
                 }
             }
