@@ -39,6 +39,8 @@ pub(super) struct Benign {
     pub(super) proposal: Option<Proposal>,
     /// Findings of the planned change, without the silences.
     pub(super) change: Vec<Finding>,
+    /// With them.
+    pub(super) change_reviewed: Vec<Finding>,
     /// Records that were lost while the days were recorded.
     pub(super) lost: u64,
     /// What judging the judged days by the whole baseline took, and judging the learned days by it, of which only what floor
@@ -100,7 +102,11 @@ pub(super) fn measure(
     for day in &learn_days {
         quiet.add(&sensor.judge(day, &baseline)?);
     }
-    let change = distinct(sensor.judge(&change, &baseline)?.findings, &workloads);
+    let silent = proposal.as_ref().map_or_else(|| sensor.clone(), |one| sensor.with_silences(&one.path));
+    let of_change = |sensor: &Sensor| -> Result<Vec<Finding>> {
+        Ok(distinct(sensor.judge(&change, &baseline)?.findings, &workloads))
+    };
+    let (change, change_reviewed) = (of_change(sensor)?, of_change(&silent)?);
     Ok(Benign {
         works: works.to_vec(),
         workloads,
@@ -111,6 +117,7 @@ pub(super) fn measure(
         reviewed,
         proposal,
         change,
+        change_reviewed,
         lost,
         noisy,
         quiet,

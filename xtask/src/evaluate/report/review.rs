@@ -48,7 +48,13 @@ pub(super) fn text(measured: &Measured) -> String {
     text += &table(&header, &rows.collect::<Vec<_>>());
     text += "\n### What remains with the review\n\n";
     let last = benign.reviewed.last().map(|(_, days)| days.iter().flatten().collect::<Vec<_>>());
-    text += &remaining(&last.unwrap_or_default());
+    match last.unwrap_or_default().as_slice() {
+        [] => text += "Nothing.\n",
+        findings => text += &remaining(findings),
+    }
+    let (without, with) = (benign.change.len(), benign.change_reviewed.len());
+    writeln!(text, "\nThe planned change raises {with} findings, {without} without the review.")
+        .expect("writing to memory does not fail");
     text += "\n### What it costs of detection\n\n";
     match &measured.attacked {
         Some(attacked) => text += &cost(measured, attacked),
@@ -84,6 +90,8 @@ fn cost(measured: &Measured, attacked: &Attacked) -> String {
                 setting.name().to_owned(),
                 share(&without, Finding::is_of_baseline),
                 share(&with, Finding::is_of_baseline),
+                share(&without, |finding| finding.meets_rules),
+                share(&with, |finding| finding.meets_rules),
                 share(&without, |_| true),
                 share(&with, |_| true),
             ]
@@ -93,6 +101,8 @@ fn cost(measured: &Measured, attacked: &Attacked) -> String {
         "context",
         "baseline alone, without",
         "baseline alone, with the review",
+        "Sigma alone, without",
+        "Sigma alone, with the review",
         "both, without",
         "both, with the review",
     ];
@@ -147,8 +157,9 @@ const REVIEW: &str = "## A review of what rules found
 Floor rules and Sigma rules fire on ordinary days, and no learning silences them: somebody has to say that it is harmless. Here
 `sensor-agent baseline silences` proposes silences of what rules found on at least two of the learned days (of the days alone, not of an
 attack), and **all of them are taken to be approved**, by an operator who knows that these days were harmless. Nobody looked at
-them one by one. They are in force for the judged days and for the attacks alike; the baseline is the same. A silence names rule, workload,
-subject and object, not arguments.
+them one by one. They are in force for the judged days and for the attacks alike; the baseline is the same, and so is what it leaves
+to be learned, where nothing is novel. A silence names rule, workload, subject and object, not arguments: it hides an attack that does the
+same there.
 
 ";
 
