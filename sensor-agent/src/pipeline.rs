@@ -144,7 +144,7 @@ pub struct Pipeline {
     /// Waits for the records from before it.
     rescan: Option<Rescan>,
     counters: Counters,
-    /// By floor rule: how often it was silenced.
+    /// By rule: how often it was silenced.
     silenced: BTreeMap<String, u64>,
 }
 
@@ -277,7 +277,7 @@ impl Pipeline {
         &self.delivered
     }
 
-    /// By floor rule: on how many observations it would have fired, had a person not silenced it there.
+    /// By floor or Sigma rule: on how many observations it would have fired, had a person not silenced it there.
     #[must_use]
     pub const fn silenced(&self) -> &BTreeMap<String, u64> {
         &self.silenced

@@ -12,6 +12,7 @@ pub use load::{Loaded, Refused, Unreadable, load};
 
 use rsigma_eval::{CompiledRule, Engine};
 use sensor_baseline::Severity;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -84,6 +85,8 @@ pub struct Rules {
     /// What the engines' numbers stand for.
     rules: Vec<(Category, Arc<Rule>)>,
     refused_count: u64,
+    /// Ids of rules that were found and are not in force.
+    idle: BTreeSet<String>,
 }
 
 impl fmt::Debug for Rules {
@@ -94,8 +97,8 @@ impl fmt::Debug for Rules {
 
 impl Rules {
     /// Puts rules in force. What an engine gives back is the place in `admitted`.
-    fn new(admitted: Vec<Admitted>, refused_count: u64) -> Self {
-        let mut rules = Self { refused_count, ..Self::default() };
+    fn new(admitted: Vec<Admitted>, refused_count: u64, idle: BTreeSet<String>) -> Self {
+        let mut rules = Self { refused_count, idle, ..Self::default() };
         let mut compiled = Category::ALL.map(|category| (category, Vec::new()));
         for rule in admitted {
             let of = compiled.iter_mut().find(|(category, _)| *category == rule.category);
@@ -125,6 +128,12 @@ impl Rules {
     /// Each that is in force.
     pub fn iter(&self) -> impl Iterator<Item = (Category, &Rule)> {
         self.rules.iter().map(|(category, rule)| (*category, &**rule))
+    }
+
+    /// Whether a rule has this id, in force or not.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.idle.contains(id) || self.rules.iter().any(|(_, rule)| &*rule.id == id)
     }
 
     /// Rules in force of a category.

@@ -10,9 +10,9 @@ use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 
-use crate::model::Observation;
+use crate::model::{Behaviour, Observation};
 use crate::severity::Severity;
-use condition::{Condition, Target};
+use condition::{Act, Condition, Target};
 pub use error::{FloorCause, FloorError};
 pub use file::FLOOR_TEXT_BYTES_MAX;
 pub use silence::Silence;
@@ -95,6 +95,8 @@ pub struct Held<'a> {
     pub rule: Option<&'a Arc<FloorRule>>,
     /// The first rule that would fire, but is silenced here.
     pub silenced: Option<&'a Arc<FloorRule>>,
+    /// A silence stands in for the entry that a rule keeps from being learned: that it is not listed is not news.
+    pub is_excused: bool,
 }
 
 /// Every floor rule, sensitive object and silence in force.
@@ -161,15 +163,17 @@ impl Floor {
         Ok(())
     }
 
-    /// A silence is of a rule that there is; one that yields to nothing is silent in one workload only.
+    /// A silence is of a rule that there is, or may be a Sigma rule; one that yields to nothing is silent in one workload
+    /// only.
     fn check(&self, silence: &Silence) -> Result<(), FloorError> {
         let of = format!("silence of {}", silence.rule);
-        let cause = match self.rule(&silence.rule) {
-            None => FloorCause::UnknownRule { of },
-            Some(rule) if !rule.yields_to_allow && !silence.scope.workload.is_literal() => {
-                FloorCause::NotNamed { of, workload: silence.scope.text.clone() }
-            }
-            Some(_) => return Ok(()),
+        let rule = self.rule(&silence.rule);
+        let cause = if rule.is_none() && !file::may_be_of_sigma(&silence.rule) {
+            FloorCause::UnknownRule { of }
+        } else if rule.is_none_or(|rule| !rule.yields_to_allow) && !silence.scope.workload.is_literal() {
+            FloorCause::NotNamed { of, workload: silence.scope.text.clone() }
+        } else {
+            return Ok(());
         };
         Err(FloorError { file: silence.file.clone(), cause })
     }
@@ -177,24 +181,51 @@ impl Floor {
     /// The first rule that fires and is not silenced, and the first that is.
     #[must_use]
     pub fn held(&self, observation: &Observation) -> Held<'_> {
-        let mut held = Held { rule: None, silenced: None };
+        let mut held = Held { rule: None, silenced: None, is_excused: false };
         for rule in self.rules.iter().filter(|rule| rule.fires(observation)) {
-            if !self.is_silent(rule, observation) {
+            if !self.is_silent(rule, observation, |_| true) {
                 held.rule = Some(rule);
                 break;
             }
             held.silenced = held.silenced.or(Some(rule));
+            held.is_excused |=
+                rule.yields_to_allow && self.is_silent(rule, observation, Silence::stands_for_an_entry);
         }
         held
     }
 
-    /// Whether silences cover all that makes the rule fire: of a rename that may be both names.
-    fn is_silent(&self, rule: &FloorRule, observation: &Observation) -> bool {
-        let mut of_rule = self.silences.iter().filter(|silence| silence.rule == rule.id).peekable();
+    /// Whether some silences cover all that makes the rule fire: of a rename that may be both names.
+    fn is_silent(
+        &self,
+        rule: &FloorRule,
+        observation: &Observation,
+        is_meant: impl Fn(&Silence) -> bool + Copy,
+    ) -> bool {
+        let of_rule = |silence: &&Silence| silence.rule == rule.id && is_meant(silence);
+        let mut of_rule = self.silences.iter().filter(of_rule).peekable();
         of_rule.peek().is_some()
             && rule
                 .targets(observation)
                 .all(|target| of_rule.clone().any(|silence| silence.holds(observation, target)))
+    }
+
+    /// The silence of a Sigma rule that covers what was done, if there is one; of a rename by the new name.
+    #[must_use]
+    pub fn silence_of_sigma(&self, id: &str, observation: &Observation) -> Option<&Silence> {
+        let target = Target::of(&observation.behaviour);
+        self.sigma_silences().find(|silence| silence.rule == id && silence.holds(observation, target))
+    }
+
+    /// Of a rename, whether the rule looks at the old name and at the new one, whoever does it. Sigma rules look at the new.
+    pub(crate) fn looks_at(&self, id: &str, behaviour: &Behaviour) -> (bool, bool) {
+        let Some(rule) = self.rule(id) else { return (false, true) };
+        let looks = |act| rule.conditions.iter().any(|condition| condition.looks_at(act, behaviour));
+        (looks(Act::RenameFrom), looks(Act::RenameTo))
+    }
+
+    /// The silences of what is no floor rule.
+    pub fn sigma_silences(&self) -> impl Iterator<Item = &Silence> {
+        self.silences.iter().filter(|silence| self.rule(&silence.rule).is_none())
     }
 
     /// The first rule that fires, silenced or not.
@@ -233,6 +264,11 @@ impl Floor {
     pub fn rule(&self, id: &str) -> Option<&Arc<FloorRule>> {
         self.rules.iter().find(|rule| rule.id == id)
     }
+}
+
+/// Reads a file without asking whether there are the rules that it silences.
+pub(crate) fn check_text(name: &str, text: &str) -> Result<(), FloorError> {
+    file::read(name, text).map(|_| ())
 }
 
 /// The files that come with the sensor, by what errors call them.

@@ -1,19 +1,20 @@
 //! The verdict on one observation. Not how bad it is (see `severity`) and not why (see `explain`). May call:
 //! `baseline`, `floor`.
 //!
-//! Order: deny > floor > allow > novel. Two refinements: a floor rule that yields gives way to an allow entry, and a
-//! retired entry takes back what an allow entry gives.
+//! Order: deny > floor > allow > novel. Three refinements: a floor rule that yields gives way to an allow entry, a
+//! retired entry takes back what an allow entry gives, and a silence as narrow as an entry stands in for the one that a
+//! rule keeps from being learned.
 
 use std::sync::Arc;
 
 use crate::baseline::{Baseline, Disposition};
-use crate::floor::{Floor, FloorRule};
+use crate::floor::{Floor, FloorRule, Held};
 use crate::model::Observation;
 
 /// What the baseline thinks of an observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Normal.
+    /// Normal, by an entry or by a silence that stands in for one.
     Allowed,
     /// The workload is not listed, or this action of it is left to be learned, so nothing is abnormal yet.
     Learning,
@@ -37,20 +38,21 @@ impl Baseline {
     /// Judges one observation. Same baseline, floor and observation, same verdict.
     #[must_use]
     pub fn judge(&self, observation: &Observation, floor: &Floor) -> Verdict {
-        self.judge_held(observation, floor.held(observation).rule)
+        self.judge_held(observation, floor.held(observation))
     }
 
-    /// Judges one observation on which this floor rule, if any, fires and is not silenced.
+    /// Judges one observation of which the floor says this.
     #[must_use]
-    pub fn judge_held(&self, observation: &Observation, rule: Option<&Arc<FloorRule>>) -> Verdict {
-        let behaviour = &observation.behaviour;
+    pub fn judge_held(&self, observation: &Observation, held: Held<'_>) -> Verdict {
+        let (behaviour, rule) = (&observation.behaviour, held.rule);
         if self.holds(Disposition::Deny, behaviour) {
             return Verdict::Denied;
         }
         if let Some(rule) = rule.filter(|rule| !rule.yields_to_allow) {
             return Verdict::Floor(Arc::clone(rule));
         }
-        if self.holds(Disposition::Allow, behaviour) && !self.holds(Disposition::Retired, behaviour) {
+        let is_retired = || self.holds(Disposition::Retired, behaviour);
+        if self.holds(Disposition::Allow, behaviour) && !is_retired() {
             return Verdict::Allowed;
         }
         match rule {
@@ -58,7 +60,7 @@ impl Baseline {
             None if self.is_armed(&behaviour.workload)
                 && !self.is_learning(&behaviour.workload, behaviour.action) =>
             {
-                Verdict::Novel
+                if held.is_excused && !is_retired() { Verdict::Allowed } else { Verdict::Novel }
             }
             None => Verdict::Learning,
         }

@@ -1,5 +1,5 @@
 //! Remembers what was seen, within bounds. Not what is done with it (see `merge`), and it keeps no file. May call:
-//! `baseline`, `classes`, `floor`, `template`.
+//! `baseline`, `classes`, `floor`, `rotation`, `template`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use crate::baseline::{Baseline, Entry};
 use crate::classes::Classes;
 use crate::floor::{Floor, FloorRule};
 use crate::model::{Behaviour, Observation, Seen, UnixNs, Workload};
+use crate::rotation;
 use crate::template::template;
 
 /// Bounds of a learner.
@@ -229,7 +230,11 @@ impl Learner {
         let classes = Classes::of(&entries);
         let mut baseline = Baseline::empty(fleet);
         for entry in entries {
-            baseline.insert(classes.settle(entry));
+            let entry = classes.settle(entry);
+            rotation::deletion(&entry).into_iter().for_each(|end| {
+                baseline.insert(end);
+            });
+            baseline.insert(entry);
         }
         baseline
     }

@@ -1,5 +1,5 @@
 //! What the hosts of a fleet learned, put together with host counts. Not arming it: a candidate is for a person to
-//! review. May call: `baseline`, `classes`, `model`, `yaml`.
+//! review. May call: `baseline`, `classes`, `model`, `rotation`, `yaml`.
 //!
 //! A merge depends on nothing but which host saw what: order and grouping of the input do not matter, and a host
 //! that is named twice counts once.
@@ -11,6 +11,7 @@ use crate::classes::Classes;
 use crate::lifecycle::{Dimension, State};
 use crate::model::{Action, Behaviour, HostId, Seen, Subject, Workload};
 use crate::pattern::Pattern;
+use crate::rotation;
 use crate::yaml::{Notes, write};
 
 /// How well an entry of a candidate is supported.
@@ -73,7 +74,8 @@ pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candida
     }
 }
 
-/// The sightings with varying ports and names put together; what one host saw of a class is added up.
+/// The sightings with varying ports and names put together; what one host saw of a class is added up. Whoever saw a step
+/// of a rotation supports its end too.
 fn settled(sightings: BTreeMap<Entry, Sightings>) -> BTreeMap<Entry, Sightings> {
     let classes = Classes::of(sightings.keys());
     let mut settled: BTreeMap<Entry, Sightings> = BTreeMap::new();
@@ -82,6 +84,10 @@ fn settled(sightings: BTreeMap<Entry, Sightings>) -> BTreeMap<Entry, Sightings> 
         for (host, seen) in hosts {
             known.entry(host).and_modify(|known| *known = known.join(seen)).or_insert(seen);
         }
+    }
+    let implied = settled.iter().filter_map(|(step, hosts)| Some((rotation::deletion(step)?, hosts.clone())));
+    for (end, hosts) in implied.collect::<Vec<_>>() {
+        settled.entry(end).or_insert(hosts);
     }
     settled
 }

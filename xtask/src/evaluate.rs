@@ -80,6 +80,10 @@ struct Measured {
 struct Attacked {
     runs: Vec<Run>,
     judged: Judged,
+    /// With the silences of the review, where there are any.
+    reviewed: Option<Judged>,
+    /// Records that were lost while they ran.
+    lost: u64,
     /// By floor rules alone: what is reported while learning.
     by_floor: Judged,
     /// By a baseline that was learned with all these attacks in it.
@@ -168,9 +172,16 @@ fn attack_all(
     println!("evaluate: {} attacks in {} contexts", attacks.len(), settings.len());
     let recorder = sensor.record(&folder.join("attacks.rec"))?;
     let runs = attack::run_all(site, attacks, &wanted, FIRST_ROOM);
-    let recording = recorder.stop()?;
+    let sensor::Recorded { path: recording, lost } = recorder.stop()?;
     println!("evaluate: judging the attacks");
     let judged = sensor.judge_incidents(&recording, &benign.baseline, Some(&folder.join("events.jsonl")))?;
+    let reviewed = match &benign.proposal {
+        Some(proposal) => {
+            let silent = sensor.with_silences(&proposal.path);
+            Some(silent.judge_incidents(&recording, &benign.baseline, None)?)
+        }
+        None => None,
+    };
     let sensor = sensor.without_rules();
     let nothing = folder.join("nothing.yaml");
     sensor.learn(&[&recording], &["none".to_owned()], None, &nothing)?;
@@ -180,5 +191,5 @@ fn attack_all(
     let all: Vec<&Path> = days.chain([recording.as_path()]).collect();
     sensor.learn(&all, &benign.workloads, Some(new_max), &poisoned)?;
     let by_poisoned = sensor.judge_incidents(&recording, &poisoned, None)?;
-    Ok(Attacked { runs, judged, by_floor, by_poisoned })
+    Ok(Attacked { runs, judged, reviewed, lost, by_floor, by_poisoned })
 }

@@ -4,6 +4,7 @@
 mod backtest;
 mod edit;
 mod learn;
+mod silences;
 
 use super::learn::write_whole;
 use super::{EXIT_FINDINGS, FloorArguments, read_baseline, unix_now};
@@ -34,6 +35,8 @@ pub(super) enum BaselineCommand {
     Backtest(backtest::BacktestArguments),
     /// Learn a baseline from recordings, as `learn` would have.
     Learn(learn::LearnArguments),
+    /// Propose silences of what rules found in several recordings, for a person to review.
+    Silences(silences::SilencesArguments),
     /// Change entries, unless that would hide a known attack.
     Edit(edit::EditArguments),
 }
@@ -101,6 +104,7 @@ pub(super) fn run(command: &BaselineCommand) -> anyhow::Result<ExitCode> {
         BaselineCommand::Explain(arguments) => run_explain(arguments),
         BaselineCommand::Backtest(arguments) => backtest::run(arguments),
         BaselineCommand::Learn(arguments) => learn::run(arguments),
+        BaselineCommand::Silences(arguments) => silences::run(arguments),
         BaselineCommand::Edit(arguments) => edit::run(arguments),
     }
 }

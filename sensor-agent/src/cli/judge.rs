@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
     let floor = arguments.floor.load()?;
     let scope = command_scope(&arguments.span.command);
     check_armed(&baseline, &scope, &arguments.baseline)?;
-    let rules = arguments.sigma.rules()?;
+    let rules = arguments.sigma.rules(&floor)?;
     let capture = Capture::begin(KindSet::DEFAULT)?.with_command_output_on_stderr(arguments.json);
     let hostname = capture.start.hostname.clone();
     let wish = Wish { baseline: Some(baseline), rules, ..Wish::new(floor, scope) };

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let floor = arguments.floor.load()?;
     let unwritable = || format!("cannot write {}", arguments.output.display());
     check_place(&arguments.output).with_context(unwritable)?;
-    let rules = arguments.sigma.rules()?;
+    let rules = arguments.sigma.rules(&floor)?;
     let capture = Capture::begin(KindSet::DEFAULT)?;
     let scope = command_scope(&arguments.span.command);
     let wish = Wish { rules, ..Wish::new(Arc::clone(&floor), scope.clone()) };

@@ -49,12 +49,13 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
         if arguments.per_incident { Verdicts::of_each_incident() } else { Verdicts::default() };
     let begun = Instant::now();
     let repeat_ns = if arguments.per_incident { 0 } else { u64::MAX };
+    let floor = arguments.floor.load()?;
     let wish = Wish {
         baseline: Some(baseline),
-        rules: arguments.sigma.rules()?,
+        rules: arguments.sigma.rules(&floor)?,
         repeat_ns,
         emit_events: arguments.events.is_some(),
-        ..Wish::new(arguments.floor.load()?, Scope::Host)
+        ..Wish::new(floor, Scope::Host)
     };
     let mut replay = Replay::open(&arguments.file, wish)?;
     let mut events = match &arguments.events {

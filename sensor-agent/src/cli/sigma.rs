@@ -1,10 +1,11 @@
 //! `sigma`: which Sigma rules can be put in force. And what the subcommands that find something take rules from. Not the
 //! rules. It may call `sigma`.
 
+use crate::floor_files;
 use crate::sigma::{Category, Loaded, Rules, load};
 use anyhow::Context as _;
 use clap::Subcommand;
-use sensor_baseline::Severity;
+use sensor_baseline::{Floor, Severity};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,13 +44,14 @@ pub(super) struct SigmaArguments {
 }
 
 impl SigmaArguments {
-    /// Reads the rules, and says what is not in force.
-    pub(super) fn rules(&self) -> anyhow::Result<Arc<Rules>> {
+    /// Reads the rules, and says what is not in force. A silence of `floor` is of a rule that there is.
+    pub(super) fn rules(&self, floor: &Floor) -> anyhow::Result<Arc<Rules>> {
         if self.folders.is_empty() {
             return Ok(Arc::default());
         }
         let loaded = read(&self.folders, self.level_min)?;
         say!("{}", summary(&loaded));
+        floor_files::check_sigma(floor, &loaded.rules)?;
         Ok(Arc::new(loaded.rules))
     }
 }

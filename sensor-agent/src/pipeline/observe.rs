@@ -119,20 +119,23 @@ impl Pipeline {
         out: &mut Output,
     ) {
         self.counters.observations += 1;
-        let held = self.config.floor.held(&observation);
+        self.counters.sigma_matches += rules.len() as u64;
+        let is_held = hold(&rules);
+        let (rules, is_excused) = self.unsilenced(rules, &observation);
+        let mut held = self.config.floor.held(&observation);
+        held.is_excused |= is_excused;
         if let Some(rule) = held.silenced {
             *self.silenced.entry(rule.id.clone()).or_default() += 1;
         }
         let verdict = match &self.config.baseline {
-            Some(baseline) => baseline.judge_held(&observation, held.rule),
+            Some(baseline) => baseline.judge_held(&observation, held),
             None => held.rule.map_or(Verdict::Learning, |rule| Verdict::Floor(Arc::clone(rule))),
         };
-        self.counters.sigma_matches += rules.len() as u64;
         let is_learning = verdict == Verdict::Learning;
         let of_verdict = Reason::of(&verdict);
         // Nothing to learn: the subject is a guess, or the workload a number.
         let is_guess = is_learning && doer.is_of_unknown;
-        let is_held = is_learning && !is_guess && hold(&rules);
+        let is_held = is_learning && !is_guess && is_held;
         if of_verdict.is_none() && !rules.is_empty() {
             out.matches.push(RuleMatch { behaviour: observation.behaviour.clone(), is_held });
         }

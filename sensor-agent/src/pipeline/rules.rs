@@ -36,6 +36,25 @@ pub(super) fn of_rules(rules: &[Arc<Rule>], of_baseline: Explanation) -> Explana
 }
 
 impl Pipeline {
+    /// The rules that nobody silenced for what was done, counting the others; and whether a silence stands in for the
+    /// entry that one of those keeps from being learned.
+    pub(super) fn unsilenced(
+        &mut self,
+        mut rules: Vec<Arc<Rule>>,
+        observation: &Observation,
+    ) -> (Vec<Arc<Rule>>, bool) {
+        let mut is_excused = false;
+        rules.retain(|rule| {
+            let Some(silence) = self.config.floor.silence_of_sigma(&rule.id, observation) else {
+                return true;
+            };
+            *self.silenced.entry(rule.id.to_string()).or_default() += 1;
+            is_excused |= rule.level >= HELD_LEVEL_MIN && silence.stands_for_an_entry();
+            false
+        });
+        (rules, is_excused)
+    }
+
     /// The rules that an observed event meets, worst first. `process` is the acting one: of an exec, before it.
     pub(super) fn rules_met(
         &self,

@@ -97,6 +97,45 @@ fn a_match_of_level_high_is_not_learned_and_a_lower_one_is() {
 }
 
 #[test]
+fn a_silenced_rule_is_counted_and_what_it_holds_is_not_learned() {
+    let silence = |more: &str| {
+        format!(
+            "[[silence]]\nrule = \"Rule\"\nworkload = \"unit:web.service\"\nowner = \"web\"\nreason = \"health\"\n\
+             expires = 1970-01-02\n{more}"
+        )
+    };
+    let narrow = "subject = \"/usr/sbin/nginx\"\nobject = \"/usr/bin/dash\"\n";
+    let check = |baseline: Option<&str>,
+                 level: &str,
+                 more: &str,
+                 line: &str,
+                 found: usize,
+                 learned: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let text = rule("x", level, "process_creation", "CommandLine|contains: curl");
+        let text = text.replace("title: Rule x\nid: x", "title: Rule");
+        std::fs::write(folder.path().join("a.yml"), text).unwrap();
+        let rules = load(&[folder.path().to_owned()], Severity::Low).unwrap().rules;
+        let floor = Floor::with_files(&[("site.toml".to_owned(), silence(more))]).unwrap();
+        let baseline = baseline.map(|text| Baseline::parse(text).unwrap());
+        let config =
+            PipelineConfig { baseline, floor: floor.into(), rules: rules.into(), ..Default::default() };
+        let mut pipeline = with(config);
+        let out = feed(&mut pipeline, &shell(20, line));
+        assert_eq!((out.findings.len(), behaviours(&out).len()), (found, learned), "{level} {more} {line}");
+        pipeline.silenced().get("Rule").copied().unwrap_or(0)
+    };
+    assert_eq!(check(None, "medium", "", "curl x", 0, 1), 1);
+    assert_eq!(check(None, "high", "", "curl x", 0, 0), 1, "still not learned");
+    assert_eq!(check(None, "high", "", "ls", 0, 1), 0);
+    assert_eq!(check(None, "high", "object = \"/usr/bin/bash\"\n", "curl x", 1, 0), 0);
+    assert_eq!(check(Some(ALLOWING), "high", "", "curl x", 0, 1), 1);
+    assert_eq!(check(Some(EMPTY), "high", "", "curl x", 1, 1), 1, "the baseline decides");
+    assert_eq!(check(Some(EMPTY), "high", narrow, "curl x", 0, 1), 1, "as narrow as an entry");
+    assert_eq!(check(Some(EMPTY), "medium", narrow, "curl x", 1, 1), 1, "it could have been learned");
+}
+
+#[test]
 fn a_rule_finds_what_is_too_little_known_to_be_learned() {
     let mut pipeline = pipeline(None);
     // Nobody told of group 79.

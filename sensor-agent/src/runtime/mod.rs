@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use sensor_baseline::UnixNs;
+use sensor_baseline::{Floor, UnixNs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -93,11 +93,11 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     };
     let mut pipeline = Pipeline::new(PipelineConfig {
         baseline,
+        rules: Arc::new(sigma_rules(&config.sigma, &floor)?),
         floor,
         own: Some(seed::own_identity().context("cannot read /proc/self")?),
         boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
         are_containers_named: true,
-        rules: Arc::new(sigma_rules(&config.sigma)?),
         ..PipelineConfig::default()
     });
     // What happens during the scan is in the rings.
@@ -126,8 +126,8 @@ fn stage(containerd: Vec<PathBuf>) -> anyhow::Result<Stage<Finding>> {
     Ok(Stage::new(Some(Lookups::start(roots)?), who::own_mount_namespace()))
 }
 
-/// Reads the Sigma rules and logs which are not in force.
-fn sigma_rules(config: &crate::config::Sigma) -> anyhow::Result<Rules> {
+/// Reads the Sigma rules and logs which are not in force. A silence of `floor` is of a rule that there is.
+fn sigma_rules(config: &crate::config::Sigma, floor: &Floor) -> anyhow::Result<Rules> {
     let loaded = sigma::load(&config.folders, config.level_min).context("sigma.folders")?;
     for refused in &loaded.refused {
         tracing::warn!(
@@ -141,6 +141,7 @@ fn sigma_rules(config: &crate::config::Sigma) -> anyhow::Result<Rules> {
         let (loaded, refused, below) = (loaded.rules.len(), loaded.refused.len(), loaded.below_level_count);
         tracing::info!(loaded, refused, below_level = below, "Sigma rules");
     }
+    floor_files::check_sigma(floor, &loaded.rules).context("floor.files")?;
     Ok(loaded.rules)
 }
 

@@ -7,7 +7,7 @@ use super::admit::{Refusal, admit};
 use super::{Admitted, Rules};
 use rsigma_parser::{SigmaRule, parse_sigma_yaml};
 use sensor_baseline::Severity;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,8 @@ struct Loader {
     files: Vec<PathBuf>,
     /// The places of those by id.
     ids: HashMap<Arc<str>, usize>,
+    /// Ids of rules that are not in force.
+    idle: BTreeSet<String>,
     loaded: Loaded,
 }
 
@@ -76,6 +78,7 @@ impl Default for Loader {
             admitted: Vec::new(),
             files: Vec::new(),
             ids: HashMap::new(),
+            idle: BTreeSet::new(),
             loaded: Loaded::default(),
         }
     }
@@ -131,8 +134,10 @@ impl Loader {
         }
         for rule in collection.rules {
             let title = rule.title.clone();
+            let id = rule.id.clone().unwrap_or_else(|| title.clone());
             if let Err(reason) = self.rule(path, rule) {
                 self.refuse(path, &title, reason);
+                self.idle.insert(id);
             }
         }
     }
@@ -142,6 +147,7 @@ impl Loader {
         let admitted = admit(rule, place)?;
         if admitted.rule.level < self.level_min {
             self.loaded.below_level_count += 1;
+            self.idle.insert(admitted.rule.id.to_string());
             return Ok(());
         }
         let id = Arc::clone(&admitted.rule.id);
@@ -159,7 +165,7 @@ impl Loader {
     }
 
     fn finish(mut self) -> Loaded {
-        self.loaded.rules = Rules::new(self.admitted, self.loaded.refused.len() as u64);
+        self.loaded.rules = Rules::new(self.admitted, self.loaded.refused.len() as u64, self.idle);
         self.loaded
     }
 }

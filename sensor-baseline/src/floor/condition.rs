@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::matcher::{NameMatcher, PathMatcher};
-use crate::model::{Action, Observation, Traits};
+use crate::model::{Action, Behaviour, Observation, Traits, UnixNs};
 use crate::object::{Endpoint, Object, ObjectError, PathText};
 use crate::pattern::{Network, Ports};
 
@@ -59,6 +59,16 @@ impl Act {
 pub(crate) enum Target<'a> {
     Path(&'a str),
     Endpoint(Endpoint),
+}
+
+impl<'a> Target<'a> {
+    /// What a behaviour is done to: of a rename the name that gets new content.
+    pub(crate) fn of(behaviour: &'a Behaviour) -> Self {
+        match &behaviour.object {
+            Object::Path(path) | Object::Rename { to: path, .. } => Self::Path(path.as_str()),
+            Object::Endpoint(endpoint) => Self::Endpoint(*endpoint),
+        }
+    }
 }
 
 /// A trait by its name in a file.
@@ -152,6 +162,14 @@ impl Condition {
             let holds = self.holds_target(*act, target, observation) && self.holds_actor(observation);
             holds.then_some(target)
         })
+    }
+
+    /// Whether it looks at what this is done to, whoever does it.
+    pub(crate) fn looks_at(&self, act: Act, behaviour: &Behaviour) -> bool {
+        let traits = Traits { acting_is_shell: true, ..Traits::default() };
+        let observation = Observation { behaviour: behaviour.clone(), traits, time: UnixNs::default() };
+        let target = act.target(&observation).filter(|_| self.acts.contains(&act));
+        target.is_some_and(|target| self.holds_target(act, target, &observation))
     }
 
     fn holds_target(&self, act: Act, target: Target<'_>, observation: &Observation) -> bool {

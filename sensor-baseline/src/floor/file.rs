@@ -8,7 +8,7 @@ use super::condition::{Act, Condition, Place, Trait};
 use super::error::{FIRES_ON, FloorCause, FloorError, QUIET_ON};
 use super::silence::{ObjectScope, Scope, Silence};
 use super::{FloorRule, Sensitive, Technique};
-use crate::matcher::NameMatcher;
+use crate::matcher::{Class, NameMatcher};
 use crate::model::{Action, Behaviour, Observation, Subject, Traits, UnixNs, Workload};
 use crate::object::{Object, ObjectError};
 use crate::pattern::{Network, Ports};
@@ -189,6 +189,7 @@ impl SensitiveText {
 impl SilenceText {
     fn check(self, file: &str) -> Result<Silence, FloorCause> {
         let of = Of(format!("silence of {}", self.rule));
+        of.filled("rule", &self.rule)?;
         of.filled("owner", &self.owner)?;
         of.filled("reason", &self.reason)?;
         if !Workload(self.workload.clone()).is_nameable() {
@@ -248,9 +249,7 @@ impl Of {
     }
 
     fn id(&self, id: &str) -> Result<(), FloorCause> {
-        let is_word = |ch: char| ch.is_ascii_lowercase() || ch.is_ascii_digit() || ch == '-';
-        let is_id = id.starts_with(|ch: char| ch.is_ascii_lowercase()) && id.chars().all(is_word);
-        if is_id && id.len() <= ID_BYTES_MAX {
+        if is_floor_id(id) {
             return Ok(());
         }
         Err(self.wrong("id", "lower-case letters, digits and hyphens, at most 64", id))
@@ -367,6 +366,17 @@ impl Of {
         }
         Ok(())
     }
+}
+
+fn is_floor_id(id: &str) -> bool {
+    let is_word = |ch: char| ch.is_ascii_lowercase() || ch.is_ascii_digit() || ch == '-';
+    id.len() <= ID_BYTES_MAX && id.starts_with(|ch: char| ch.is_ascii_lowercase()) && id.chars().all(is_word)
+}
+
+/// Whether a Sigma rule may be called so: its id is a UUID, or its title where it has none. What looks like the id of a
+/// floor rule is one.
+pub(super) fn may_be_of_sigma(id: &str) -> bool {
+    Class::Uuid.match_len(id) == Some(id.len()) || !is_floor_id(id)
 }
 
 fn workload(text: &str) -> Result<NameMatcher, ObjectError> {

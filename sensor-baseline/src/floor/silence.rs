@@ -10,7 +10,7 @@ use crate::pattern::Pattern;
 /// One rule, silent in one scope until a day.
 #[derive(Debug, Clone)]
 pub struct Silence {
-    /// Id of the rule.
+    /// Id of the rule: of the floor's, or of a Sigma rule.
     pub rule: String,
     /// Who answers for it.
     pub owner: String,
@@ -29,6 +29,13 @@ impl Silence {
     #[must_use]
     pub fn is_expired(&self, now: UnixNs) -> bool {
         now >= self.until
+    }
+
+    /// Whether it names subject and object too, as an entry of a baseline does: then it stands in for the entry that
+    /// cannot be learned.
+    #[must_use]
+    pub fn stands_for_an_entry(&self) -> bool {
+        self.scope.subject.is_some() && self.scope.object.is_some()
     }
 
     /// Whether the rule's hit on this target is silent.

@@ -342,6 +342,56 @@ fn a_silenced_rule_leaves_the_next_rule_and_the_baseline_in_force() {
 }
 
 #[test]
+fn a_silence_as_narrow_as_an_entry_stands_in_for_it() {
+    let wide = "rule = \"exec-hidden\"\nworkload = \"unit:a.service\"";
+    let hidden = observation(behaviour("exec", "/tmp/.x"), Traits::default());
+    let narrow = format!("{wide}\nsubject = \"{}\"\nobject = \"/tmp/.x\"", hidden.behaviour.subject.0);
+    let check = |silences: &str, rules: &str, object: &str, expected: crate::Verdict| {
+        let hidden = observation(behaviour("exec", object), Traits::default());
+        let verdict = crate::testing::baseline(rules).judge(&hidden, &with(silences).unwrap());
+        assert_eq!(verdict, expected, "{silences} {rules} {object}");
+    };
+    let hidden_rule = crate::Verdict::Floor(Floor::built_in().rule("exec-hidden").unwrap().clone());
+    let (narrow, wide) = (silence(&narrow), silence(wide));
+    check(&narrow, "exec: [/bin/ls]", "/tmp/.x", crate::Verdict::Allowed);
+    check(&narrow, "exec: [/bin/ls]", "/tmp/.y", hidden_rule);
+    check(&wide, "exec: [/bin/ls]", "/tmp/.x", crate::Verdict::Novel);
+    check(&narrow, "deny: {exec: [/tmp/**]}", "/tmp/.x", crate::Verdict::Denied);
+    check(&narrow, "retired: {exec: [/tmp/.x]}", "/tmp/.x", crate::Verdict::Novel);
+    let hard = narrow.replace("exec-hidden", "fileless-exec");
+    let floor = with(&hard).unwrap();
+    let fileless = observation(behaviour("exec", "/tmp/.x"), Traits { fileless: true, ..Traits::default() });
+    let held = floor.held(&fileless);
+    assert_eq!(held.silenced.map(|rule| rule.id.as_str()), Some("fileless-exec"));
+    assert!(!held.is_excused, "no entry would do what this silence would stand for");
+}
+
+#[test]
+fn a_silence_may_be_of_a_sigma_rule() {
+    const ID: &str = "123e4567-e89b-12d3-a456-426614174000";
+    let of = |rule: &str, more: &str| {
+        silence(&format!("rule = \"{rule}\"\nworkload = \"unit:a.service\"\n{more}"))
+    };
+    let floor = with(&of(ID, "object = \"/etc/*\"")).unwrap();
+    let holds = |id: &str, action: &str, object: &str, time: UnixNs| {
+        let seen = Observation { time, ..observation(behaviour(action, object), Traits::default()) };
+        floor.silence_of_sigma(id, &seen).is_some()
+    };
+    assert!(holds(ID, "exec", "/etc/x", january(1)) && holds(ID, "rename", "/tmp/x -> /etc/x", january(1)));
+    assert!(!holds(ID, "rename", "/etc/x -> /tmp/x", january(1)), "the new name counts");
+    assert!(!holds("another", "exec", "/etc/x", january(1)) && !holds(ID, "exec", "/bin/x", january(1)));
+    assert!(!holds(ID, "exec", "/etc/x", january(31)));
+    assert_eq!(with(&of("Its Title", "")).unwrap().sigma_silences().count(), 1);
+    let wide = with(&of(ID, "").replace("unit:a", "unit:*")).unwrap_err().to_string();
+    assert!(
+        wide.starts_with(&format!("site.toml: silence of {ID}: workload: the rule yields to nothing")),
+        "{wide}"
+    );
+    let nameless = with(&of(" ", "")).unwrap_err().to_string();
+    assert_eq!(nameless, "site.toml: silence of  : rule: expected a text on one line, found \" \"");
+}
+
+#[test]
 fn a_bad_silence_is_refused() {
     let check = |text: &str, expected: &str| {
         assert_eq!(with(text).expect_err(expected).to_string(), expected);

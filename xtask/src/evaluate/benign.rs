@@ -2,13 +2,16 @@
 
 use super::day::{Host, Work};
 use super::room::{Room, Site, room_of};
-use super::sensor::{Finding, Judged, Learned, Sensor};
+use super::sensor::{Finding, Judged, Learned, Proposal, Sensor};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The room of the host that days pass on.
 const HOST_ROOM: u32 = 1;
+
+/// Days that rules have to fire on, before what they found is proposed to be silenced.
+const REVIEWED_MIN: usize = 2;
 
 /// How many days, and what they come from.
 pub(super) struct Schedule {
@@ -30,8 +33,16 @@ pub(super) struct Benign {
     pub(super) learned: Vec<Learned>,
     /// By the number of days learned from: the false findings of each judged day.
     pub(super) curve: Vec<(usize, Vec<Vec<Finding>>)>,
-    /// Findings of the planned change.
+    /// The same with what is proposed to silence of those days, where there are two at least.
+    pub(super) reviewed: Vec<(usize, Vec<Vec<Finding>>)>,
+    /// What is proposed to silence of all learned days.
+    pub(super) proposal: Option<Proposal>,
+    /// Findings of the planned change, without the silences.
     pub(super) change: Vec<Finding>,
+    /// With them.
+    pub(super) change_reviewed: Vec<Finding>,
+    /// Records that were lost while the days were recorded.
+    pub(super) lost: u64,
     /// What judging the judged days by the whole baseline took, and judging the learned days by it, of which only what floor
     /// rules hold is a finding.
     pub(super) noisy: Spent,
@@ -64,29 +75,38 @@ pub(super) fn measure(
 ) -> Result<Benign> {
     let workloads: Vec<String> =
         works.iter().flat_map(|work| work.workloads).map(|name| (*name).to_owned()).collect();
-    let (learn_days, judge_days, change) = record(site, sensor, works, schedule, folder)?;
+    let Recordings { learn: learn_days, judge: judge_days, change, lost } =
+        record(site, sensor, works, schedule, folder)?;
     let days: Vec<&Path> = learn_days.iter().map(PathBuf::as_path).collect();
-    let (mut curve, mut learned, mut baseline) = (Vec::new(), Vec::new(), PathBuf::new());
+    let (mut curve, mut reviewed) = (Vec::new(), Vec::new());
+    let (mut learned, mut baseline, mut proposal) = (Vec::new(), PathBuf::new(), None);
     let mut noisy = Spent::default();
     for count in steps(days.len()) {
         baseline = folder.join(format!("baseline-{count}.yaml"));
         learned = sensor.learn(&days[..count], &workloads, Some(schedule.new_max), &baseline)?;
-        noisy = Spent::default();
-        let mut of_days = Vec::new();
-        for day in &judge_days {
-            let judged = sensor.judge(day, &baseline)?;
-            noisy.add(&judged);
-            of_days.push(distinct(judged.findings, &workloads));
-        }
-        let total: usize = of_days.iter().map(Vec::len).sum();
-        println!("evaluate: {count} days learned: {total} false findings on {} days", judge_days.len());
+        let of_days;
+        (of_days, noisy) = judge_all(sensor, &judge_days, &baseline, &workloads)?;
+        println!("evaluate: {count} days learned: {} on {} days", told(&of_days), judge_days.len());
         curve.push((count, of_days));
+        if count >= REVIEWED_MIN {
+            let path = folder.join(format!("silences-{count}.toml"));
+            let proposed = sensor.propose(&days[..count], &workloads, path)?;
+            let silent = sensor.with_silences(&proposed.path);
+            let (of_days, _) = judge_all(&silent, &judge_days, &baseline, &workloads)?;
+            println!("evaluate: with {} silences: {}", proposed.silences, told(&of_days));
+            reviewed.push((count, of_days));
+            proposal = Some(proposed);
+        }
     }
     let mut quiet = Spent::default();
     for day in &learn_days {
         quiet.add(&sensor.judge(day, &baseline)?);
     }
-    let change = distinct(sensor.judge(&change, &baseline)?.findings, &workloads);
+    let silent = proposal.as_ref().map_or_else(|| sensor.clone(), |one| sensor.with_silences(&one.path));
+    let of_change = |sensor: &Sensor| -> Result<Vec<Finding>> {
+        Ok(distinct(sensor.judge(&change, &baseline)?.findings, &workloads))
+    };
+    let (change, change_reviewed) = (of_change(sensor)?, of_change(&silent)?);
     Ok(Benign {
         works: works.to_vec(),
         workloads,
@@ -94,10 +114,34 @@ pub(super) fn measure(
         baseline,
         learned,
         curve,
+        reviewed,
+        proposal,
         change,
+        change_reviewed,
+        lost,
         noisy,
         quiet,
     })
+}
+
+/// Judges each day: its false findings, and what that took.
+fn judge_all(
+    sensor: &Sensor,
+    days: &[PathBuf],
+    baseline: &Path,
+    workloads: &[String],
+) -> Result<(Vec<Vec<Finding>>, Spent)> {
+    let (mut of_days, mut spent) = (Vec::new(), Spent::default());
+    for day in days {
+        let judged = sensor.judge(day, baseline)?;
+        spent.add(&judged);
+        of_days.push(distinct(judged.findings, workloads));
+    }
+    Ok((of_days, spent))
+}
+
+fn told(of_days: &[Vec<Finding>]) -> String {
+    format!("{} false findings", of_days.iter().map(Vec::len).sum::<usize>())
 }
 
 /// Numbers of days to learn from: each twice the one before, and all.
@@ -108,6 +152,13 @@ fn steps(all: usize) -> Vec<usize> {
     steps
 }
 
+struct Recordings {
+    learn: Vec<PathBuf>,
+    judge: Vec<PathBuf>,
+    change: PathBuf,
+    lost: u64,
+}
+
 /// A recording of each day to learn from, of each to judge, and of the planned change.
 fn record(
     site: &Site,
@@ -115,8 +166,8 @@ fn record(
     works: &[Work],
     schedule: &Schedule,
     folder: &Path,
-) -> Result<(Vec<PathBuf>, Vec<PathBuf>, PathBuf)> {
-    let mut recordings = Vec::new();
+) -> Result<Recordings> {
+    let (mut recordings, mut lost) = (Vec::new(), 0);
     let mut host = None;
     for number in 0..schedule.learn + schedule.judge {
         println!("evaluate: day {} of {}", number + 1, schedule.learn + schedule.judge);
@@ -126,7 +177,9 @@ fn record(
             None => host.insert(Host::boot(Room::open(site, HOST_ROOM)?, works)?),
         };
         host.pass(number, schedule.seed).with_context(|| format!("day {}", number + 1))?;
-        recordings.push(recorder.stop()?);
+        let recorded = recorder.stop()?;
+        lost += recorded.lost;
+        recordings.push(recorded.path);
     }
     let host = host.context("no day has passed")?;
     let recorder = sensor.record(&folder.join("change.rec"))?;
@@ -134,7 +187,7 @@ fn record(
     let change = recorder.stop()?;
     let learn = usize::try_from(schedule.learn).context("too many days")?;
     let judge = recordings.split_off(learn);
-    Ok((recordings, judge, change))
+    Ok(Recordings { learn: recordings, judge, change: change.path, lost: lost + change.lost })
 }
 
 /// The findings of these workloads in rooms, each behaviour once.

@@ -6,6 +6,7 @@ use super::corpus::Shell;
 use super::room::{Place, Room};
 use anyhow::{Context, Result, bail, ensure};
 use sensor_tests::wait_for;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How long one piece of a day may take.
@@ -125,12 +126,14 @@ impl Dice {
 pub(super) struct Host<'a> {
     room: Room,
     works: &'a [Work],
+    /// Held by what uses the package manager: cron's daily jobs do too, and dpkg does not wait for its lock.
+    packages: Mutex<()>,
 }
 
 impl<'a> Host<'a> {
     /// Opens a room and starts the services in it.
     pub(super) fn boot(room: Room, works: &'a [Work]) -> Result<Self> {
-        let host = Self { room, works };
+        let host = Self { room, works, packages: Mutex::new(()) };
         if host.has("web") {
             start_service(&host.room)?;
         }
@@ -189,6 +192,7 @@ impl<'a> Host<'a> {
         }
         if self.has("packages") {
             let seed = Dice::new(packages).seed();
+            let _alone = self.packages.lock().expect("no thread panics");
             self.script(PACKAGES, &["/opt/evaluate/packages.sh", &seed, &format!("1.{number}")])?;
         }
         if self.has("python") {
@@ -241,6 +245,7 @@ impl<'a> Host<'a> {
     /// The jobs of an hour; of the last one those of the day too.
     fn hourly(&self, hour: u64) -> Result<()> {
         let mut job = "cd / && run-parts --report /etc/cron.hourly".to_owned();
+        let _alone = (hour == HOURS - 1).then(|| self.packages.lock().expect("no thread panics"));
         if hour == HOURS - 1 {
             // Logs are rotated that have not been since long: as if each day had its length.
             let state =

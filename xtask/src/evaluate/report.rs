@@ -2,6 +2,7 @@
 
 mod attacks;
 mod days;
+mod review;
 mod table;
 
 use super::Measured;
@@ -91,7 +92,8 @@ impl Conditions {
 pub(super) fn document(measured: &Measured, conditions: &Conditions) -> String {
     let mut text = String::from(HEAD);
     text += &conditions.text();
-    writeln!(text, "\nMeasured in {:.0} s.\n", measured.seconds).expect("writing to memory does not fail");
+    writeln!(text, "\nMeasured in {:.0} s. {}\n", measured.seconds, losses(measured))
+        .expect("writing to memory does not fail");
     match (&measured.attacked, &measured.skipped) {
         (Some(attacked), _) => text += &attacks::text(measured, attacked),
         (None, reason) => {
@@ -100,8 +102,18 @@ pub(super) fn document(measured: &Measured, conditions: &Conditions) -> String {
         }
     }
     text += &days::text(measured);
+    text += &review::text(measured);
     text += &cost_text(measured);
     text
+}
+
+/// Records that nobody saw: what they would have shown is not in the figures.
+fn losses(measured: &Measured) -> String {
+    let attacked = measured.attacked.as_ref().map_or(0, |attacked| attacked.lost);
+    match (measured.benign.lost, attacked) {
+        (0, 0) => "No record was lost.".to_owned(),
+        (days, attacks) => format!("Records lost: {days} on the days, {attacks} during the attacks."),
+    }
 }
 
 /// The figures in a few lines.
@@ -119,6 +131,7 @@ pub(super) fn summary(measured: &Measured) -> String {
     if let Some((_, days)) = measured.benign.curve.last() {
         lines.push(format!("evaluate: {:.1} false findings a host-day", mean(days)));
     }
+    lines.extend(review::summary(measured));
     lines.join("\n")
 }
 

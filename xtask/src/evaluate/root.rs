@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The release of Debian that the rooms are.
 pub(super) const SUITE: &str = "bookworm";
@@ -46,6 +47,11 @@ const PACKAGES: &[&str] = &[
     "vim-tiny",
 ];
 
+/// The note beside a root: when it was last used.
+const USED: &str = "used";
+/// How long a root that is not used is kept.
+const UNUSED_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// What makes a bare root a host.
 const ONCE: &str = include_str!("inside/once.sh");
 
@@ -65,6 +71,8 @@ pub(super) fn prepare(attacks: &[Attack]) -> Result<PathBuf> {
     let key: String = key.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let root = cache.join(format!("root-{key}"));
     if root.is_dir() {
+        note_use(&root)?;
+        remove_unused(&cache)?;
         return Ok(root);
     }
     fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
@@ -87,7 +95,36 @@ pub(super) fn prepare(attacks: &[Attack]) -> Result<PathBuf> {
     sensor_tests::output(&mut command)?;
     furnish(&new)?;
     fs::rename(&new, &root).with_context(|| format!("naming {}", root.display()))?;
+    note_use(&root)?;
+    remove_unused(&cache)?;
     Ok(root)
+}
+
+/// Notes beside a root that it is used now.
+fn note_use(root: &Path) -> Result<()> {
+    let note = root.with_extension(USED);
+    fs::write(&note, "").with_context(|| format!("writing {}", note.display()))
+}
+
+/// Removes roots that no evaluation has used for a week: what they are made of has changed.
+fn remove_unused(cache: &Path) -> Result<()> {
+    for entry in fs::read_dir(cache).with_context(|| format!("listing {}", cache.display()))? {
+        let root = entry.with_context(|| format!("listing {}", cache.display()))?.path();
+        let name = root.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if !name.starts_with("root-") || name.contains('.') || !root.is_dir() {
+            continue;
+        }
+        let note = root.with_extension(USED);
+        // One of before there were notes is as old as it is.
+        let used = fs::metadata(&note).or_else(|_| fs::metadata(&root)).and_then(|found| found.modified());
+        let used = used.with_context(|| format!("asking when {} was used", root.display()))?;
+        if used.elapsed().is_ok_and(|since| since > UNUSED_MAX) {
+            println!("evaluate: removing {}, which was not used for a week", root.display());
+            fs::remove_dir_all(&root).with_context(|| format!("removing {}", root.display()))?;
+            let _ = fs::remove_file(&note);
+        }
+    }
+    Ok(())
 }
 
 fn furnish(root: &Path) -> Result<()> {
@@ -117,4 +154,32 @@ fn available<'a>(apt: &Apt, wanted: &BTreeSet<&'a str>) -> Result<(Vec<&'a str>,
     let (there, missing): (Vec<&str>, Vec<&str>) = wanted.iter().partition(|name| names.contains(*name));
     ensure!(!there.is_empty(), "the archive has none of {}", missing.join(", "));
     Ok((there, missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UNUSED_MAX, USED, note_use, remove_unused};
+    use std::fs::{self, File};
+    use std::time::SystemTime;
+
+    #[test]
+    fn only_a_root_that_was_not_used_for_long_is_removed() {
+        let cache = tempfile::tempdir().unwrap();
+        let roots = ["root-old", "root-new", "root-half.new", "apt"].map(|name| cache.path().join(name));
+        for root in &roots {
+            fs::create_dir_all(root.join("etc")).unwrap();
+            note_use(root).unwrap();
+        }
+        let long_ago = SystemTime::now() - UNUSED_MAX * 2;
+        for root in [&roots[0], &roots[3]] {
+            File::options()
+                .write(true)
+                .open(root.with_extension(USED))
+                .unwrap()
+                .set_modified(long_ago)
+                .unwrap();
+        }
+        remove_unused(cache.path()).unwrap();
+        assert_eq!(roots.map(|root| root.exists()), [false, true, true, true]);
+    }
 }

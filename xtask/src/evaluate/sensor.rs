@@ -4,6 +4,7 @@
 use super::events::{Did, read_events};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -17,6 +18,25 @@ pub(super) struct Sensor {
     binary: PathBuf,
     /// Sigma rules that run beside the baseline.
     sigma: Option<PathBuf>,
+    /// Silences that were reviewed.
+    silences: Option<PathBuf>,
+}
+
+/// What the agent proposes to silence.
+#[derive(Clone, Debug)]
+pub(super) struct Proposal {
+    /// The file.
+    pub(super) path: PathBuf,
+    pub(super) silences: usize,
+    /// What it does not propose to silence, one a line, with the reason.
+    pub(super) left: Vec<String>,
+}
+
+/// What was recorded.
+pub(super) struct Recorded {
+    pub(super) path: PathBuf,
+    /// Records that were lost on the way.
+    pub(super) lost: u64,
 }
 
 /// What the agent is asked for besides findings.
@@ -107,7 +127,7 @@ pub(super) struct Learned {
 impl Sensor {
     /// Builds the agent. `sigma` is a folder of rules.
     pub(super) fn build(sigma: Option<PathBuf>) -> Result<Self> {
-        Ok(Self { binary: sensor_tests::binaries()?.join("sensor-agent"), sigma })
+        Ok(Self { binary: sensor_tests::binaries()?.join("sensor-agent"), sigma, silences: None })
     }
 
     /// Whether Sigma rules run beside the baseline.
@@ -118,6 +138,38 @@ impl Sensor {
     /// The same without Sigma rules.
     pub(super) fn without_rules(&self) -> Self {
         Self { sigma: None, ..self.clone() }
+    }
+
+    /// The same with silences in force.
+    pub(super) fn with_silences(&self, path: &Path) -> Self {
+        Self { silences: Some(path.to_owned()), ..self.clone() }
+    }
+
+    /// Has silences proposed of what rules find in these recordings.
+    pub(super) fn propose(
+        &self,
+        recordings: &[&Path],
+        workloads: &[String],
+        path: PathBuf,
+    ) -> Result<Proposal> {
+        let mut command = Command::new(&self.binary);
+        command.args(["baseline", "silences", "--owner", "the evaluation"]);
+        command
+            .args(["--reason", "found on ordinary days", "--expires", "2100-01-01", "--output"])
+            .arg(&path);
+        for workload in workloads {
+            command.args(["--workload", workload]);
+        }
+        if let Some(folder) = &self.sigma {
+            command.arg("--sigma").arg(folder);
+        }
+        let output = command.arg("--").args(recordings).output().context("starting sensor-agent")?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{command:?}: {}\n{told}", output.status);
+        let silences = told.lines().find_map(|line| line.strip_suffix(" silences proposed")?.parse().ok());
+        let silences = silences.context("the agent did not say how many silences it proposes")?;
+        let left = told.lines().filter_map(|line| line.strip_prefix("not proposed: ")).map(str::to_owned);
+        Ok(Proposal { path, silences, left: left.collect() })
     }
 
     /// Why it cannot record here, or `None`.
@@ -209,6 +261,9 @@ impl Sensor {
         if let Some(folder) = &self.sigma {
             command.arg("--sigma").arg(folder);
         }
+        if let Some(path) = &self.silences {
+            command.arg("--floor").arg(path);
+        }
         let output = command.output().context("starting sensor-agent")?;
         let told = String::from_utf8_lossy(&output.stderr);
         ensure!(matches!(output.status.code(), Some(0 | 2)), "{command:?}: {}\n{told}", output.status);
@@ -234,17 +289,19 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Ends the recording; gives its file.
-    pub(super) fn stop(mut self) -> Result<PathBuf> {
+    /// Ends the recording.
+    pub(super) fn stop(mut self) -> Result<Recorded> {
         let mut child = self.child.take().expect("it runs until it is stopped");
         interrupt(&child);
         let status = child.wait().context("waiting for the agent")?;
         let told = self.rest.take().and_then(|rest| rest.join().ok()).unwrap_or_default();
         ensure!(status.success(), "sensor-agent record: {status}: {}", told.join("; "));
-        for line in told.iter().filter(|line| line.contains("lost ")) {
+        for line in told.iter().filter(|line| lost(line).is_some()) {
             println!("evaluate: {}: {line}", self.path.display());
         }
-        Ok(std::mem::take(&mut self.path))
+        // The agent tells totals, again when there are more.
+        let lost: BTreeMap<&str, u64> = told.iter().filter_map(|line| lost(line)).collect();
+        Ok(Recorded { path: std::mem::take(&mut self.path), lost: lost.values().sum() })
     }
 }
 
@@ -282,6 +339,12 @@ fn left(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("left to be learned: ")?.rsplit_once(' ')
 }
 
+/// Reads `lost kind=KIND reason=REASON count=N`.
+fn lost(line: &str) -> Option<(&str, u64)> {
+    let (what, count) = line.strip_prefix("lost ")?.split_once(" count=")?;
+    Some((what, count.parse().ok()?))
+}
+
 /// Reads `judged N observations in M ms`.
 fn spent(line: &str) -> Option<(u64, f64)> {
     let rest = line.strip_prefix("judged ")?.strip_suffix(" ms")?;
@@ -296,7 +359,7 @@ fn is_trouble(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Learned, learned, left, spent};
+    use super::{Learned, learned, left, lost, spent};
 
     #[test]
     fn what_the_agent_says_is_read() {
@@ -308,6 +371,8 @@ mod tests {
         assert!(learned("learned x: many behaviours, 1 bytes of memory").is_err());
         assert_eq!(spent("judged 12 observations in 3.500 ms"), Some((12, 3.5)));
         assert_eq!(spent("judging"), None);
+        assert_eq!(lost("lost kind=exec reason=full count=3"), Some(("kind=exec reason=full", 3)));
+        assert_eq!(lost("total kind=exec seen=3 delivered=3 cached=0 lost=0"), None);
         let unit = "left to be learned: unit:a b.service write";
         assert_eq!(left(unit), Some(("unit:a b.service", "write")));
     }

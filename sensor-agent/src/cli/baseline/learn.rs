@@ -41,7 +41,8 @@ pub(in crate::cli) struct LearnArguments {
 }
 
 pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
-    let (floor, rules) = (arguments.floor.load()?, arguments.sigma.rules()?);
+    let floor = arguments.floor.load()?;
+    let rules = arguments.sigma.rules(&floor)?;
     let mut samples = Vec::new();
     let (mut held, mut refused) = (0_u64, 0_u64);
     for recording in &arguments.recordings {

@@ -283,3 +283,56 @@ fn lint_floor_ends_with_2_for_what_does_nothing_and_refuses_what_is_wrong() {
     let missing = format!("{:#}", run("lint-floor|/nowhere/site.toml").unwrap_err());
     assert!(missing.starts_with("cannot read /nowhere/site.toml: No such file"), "{missing}");
 }
+
+#[test]
+fn silences_of_what_rules_found_twice_are_proposed_and_silence_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let again = folder.path().join("again");
+    fs::create_dir(&again).unwrap();
+    let (one, two) = (attack(folder.path()), attack(&again));
+    let output = folder.path().join("silences.toml");
+    let line = |more: &str| {
+        let (one, two, output) = (one.display(), two.display(), output.display());
+        format!("silences|{one}|{two}|--owner|ops|--reason|the tests|-o|{output}{more}")
+    };
+    assert_eq!(run(&line("|--expires|2500-01-01")).unwrap(), ExitCode::SUCCESS);
+    let text = fs::read_to_string(&output).unwrap();
+    let expected = "high: 2 times in 2 of 2 recordings\n# for example: connect tcp 127.0.0.1 4444\n[[silence]]\n\
+                    rule = \"shell-connect\"\nworkload = \"unit:web.service\"\nsubject = \"/usr/sbin/nginx\"\n\
+                    object = \"tcp 127.0.0.1 4444\"\nowner = \"ops\"\nreason = \"the tests\"\nexpires = 2500-01-01\n";
+    assert!(text.ends_with(expected), "{text}");
+    assert_eq!(text.matches("[[silence]]").count(), 1);
+    assert_eq!(run(&format!("lint-floor|{}", output.display())).unwrap(), ExitCode::SUCCESS);
+    run(&line("|--expires|2500-01-01")).unwrap();
+    assert_eq!(fs::read_to_string(&output).unwrap(), text, "the same of the same");
+    let findings = |floor: std::sync::Arc<Floor>| {
+        let baseline = read_baseline(&write(folder.path(), "b.yaml", NGINX_ONLY)).unwrap();
+        let wish = Wish { baseline: Some(baseline), ..Wish::new(floor, Scope::Host) };
+        let mut found = Vec::new();
+        let mut replay = Replay::open(&one, wish).unwrap();
+        replay
+            .run(|output| {
+                found.extend(output.findings.drain(..).map(|finding| finding.reason.rule_id().to_owned()));
+                Ok(())
+            })
+            .unwrap();
+        found
+    };
+    assert_eq!(findings(Floor::built_in().clone()), ["novel", "shell-connect"]);
+    assert_eq!(
+        findings(crate::floor_files::load(std::slice::from_ref(&output)).unwrap()),
+        ["novel"],
+        "the shell itself"
+    );
+    for (more, expected) in [
+        ("|--expires|soon", "--expires: the silences to propose:8:11: invalid type: string \"soon\""),
+        ("|--expires|2500-01-01|--recordings-min|3", "--recordings-min 3: there are 2 recordings"),
+        ("|--expires|2500-01-01|--workload|unit:other.service", ""),
+    ] {
+        let result = run(&line(more));
+        match expected {
+            "" => assert!(!fs::read_to_string(&output).unwrap().contains("[[silence]]")),
+            _ => assert!(format!("{:#}", result.unwrap_err()).contains(expected), "{more}"),
+        }
+    }
+}

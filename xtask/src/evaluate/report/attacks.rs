@@ -69,6 +69,8 @@ fn contexts(outcomes: &[Outcome<'_>], has_rules: bool) -> String {
             rules(share(|_| true)),
             by_floor.count().to_string(),
             Proportion::of(observable.iter().map(|one| one.is_found_at(&GRAVE))).to_string(),
+            Proportion::of(detected.iter().map(|one| (1..=FEW_MAX).contains(&one.findings.len())))
+                .to_string(),
             middle(findings.collect()),
             middle(incidents.collect()),
         ])
@@ -84,6 +86,7 @@ fn contexts(outcomes: &[Outcome<'_>], has_rules: bool) -> String {
             "both",
             "by a floor rule",
             "found at medium or above, of the observable",
+            "1 to 3 findings, of the found",
             "findings an attack (median, most)",
             "incidents an attack (median, most)",
         ],
@@ -157,6 +160,9 @@ fn middle(mut numbers: Vec<usize>) -> String {
     let median = numbers.get(numbers.len() / 2).copied().unwrap_or(0);
     format!("{median}, {}", numbers.last().copied().unwrap_or(0))
 }
+
+/// Findings of one attack that a person reads at once.
+const FEW_MAX: usize = 3;
 
 const ATTACKS: &str = "## Attacks
 

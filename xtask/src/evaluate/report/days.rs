@@ -71,7 +71,7 @@ fn by_workload(workloads: &[String], days: &[Vec<Finding>]) -> String {
 }
 
 /// Findings that are alike together, most first.
-fn remaining(findings: &[&Finding]) -> String {
+pub(super) fn remaining(findings: &[&Finding]) -> String {
     let mut groups: BTreeMap<[&str; 4], Vec<&Finding>> = BTreeMap::new();
     for finding in findings {
         let key = [&finding.workload, &finding.subject, &finding.action, &finding.rule].map(String::as_str);
@@ -104,7 +104,8 @@ const BENIGN: &str = "## Ordinary days
 
 One host, day after day, each with a seed of its own: the same schedule, other names, counts, order, sizes and contents. A *false
 finding* is a behaviour that raises one on a day, however often. Every workload is armed with what was learned, but for actions that
-have not settled, which the last table names: a candidate leaves them to be learned. Nobody approves anything. Time is compressed: a day's hours follow each other at once.
+have not settled, which the last table names: a candidate leaves them to be learned. Nobody approves anything here; what a review changes stands
+below. Time is compressed: a day's hours follow each other at once.
 
 ";
 
