@@ -105,6 +105,8 @@ pub struct Output {
     pub findings: Vec<Finding>,
     /// Every observation, for learners, but for those that a rule holds.
     pub observations: Vec<(Observation, Verdict)>,
+    /// Each observation that a Sigma rule keeps from being learned, and the rule as learners call it.
+    pub withheld: Vec<(Observation, Arc<str>)>,
     /// Each observation that the baseline has nothing against and a rule matches.
     pub matches: Vec<RuleMatch>,
 }
@@ -115,6 +117,7 @@ impl Output {
         self.events.clear();
         self.findings.clear();
         self.observations.clear();
+        self.withheld.clear();
         self.matches.clear();
     }
 }

@@ -162,6 +162,12 @@ impl Baseline {
         self.learning.get(workload).is_some_and(|actions| actions.contains(&action))
     }
 
+    /// Whether what it does not list of this action of the workload is novel.
+    #[must_use]
+    pub fn judges(&self, workload: &Workload, action: Action) -> bool {
+        self.is_armed(workload) && !self.is_learning(workload, action)
+    }
+
     /// What armed workloads do that is learned still.
     pub fn learning(&self) -> impl Iterator<Item = (&Workload, Action)> {
         self.learning

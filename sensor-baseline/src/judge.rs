@@ -55,11 +55,7 @@ impl Baseline {
         }
         match rule {
             Some(rule) => Verdict::Floor(Arc::clone(rule)),
-            None if self.is_armed(&behaviour.workload)
-                && !self.is_learning(&behaviour.workload, behaviour.action) =>
-            {
-                Verdict::Novel
-            }
+            None if self.judges(&behaviour.workload, behaviour.action) => Verdict::Novel,
             None => Verdict::Learning,
         }
     }

@@ -158,7 +158,7 @@ fn run_merge(arguments: &MergeArguments) -> anyhow::Result<ExitCode> {
     };
     let merged = settle(&union(&fleet, &baselines));
     check_text(&merged)?;
-    write(arguments.output.as_deref(), &merged)?;
+    write(arguments.output.as_deref(), &merged.to_yaml())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -214,12 +214,11 @@ fn check_text(baseline: &Baseline) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a baseline to a file in one step, or to stdout.
-fn write(path: Option<&Path>, baseline: &Baseline) -> anyhow::Result<()> {
-    let text = baseline.to_yaml();
+/// Writes a baseline's text to a file in one step, or to stdout.
+fn write(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
     match path {
-        Some(path) => write_whole(path, &text).with_context(|| format!("cannot write {}", path.display())),
-        None => print(&text),
+        Some(path) => write_whole(path, text).with_context(|| format!("cannot write {}", path.display())),
+        None => print(text),
     }
 }
 

@@ -132,7 +132,8 @@ impl Pipeline {
         let of_verdict = Reason::of(&verdict);
         // Nothing to learn: the subject is a guess, or the workload a number.
         let is_guess = is_learning && doer.is_of_unknown;
-        let is_held = is_learning && !is_guess && hold(&rules);
+        let held_by = hold(&rules).filter(|_| is_learning && !is_guess);
+        let is_held = held_by.is_some();
         if of_verdict.is_none() && !rules.is_empty() {
             out.matches.push(RuleMatch { behaviour: observation.behaviour.clone(), is_held });
         }
@@ -141,8 +142,9 @@ impl Pipeline {
         }
         if is_guess {
             self.counters.observations_of_unknown += 1;
-        } else if is_held {
+        } else if let Some(rule) = held_by {
             self.counters.sigma_held += 1;
+            out.withheld.push((observation, rule));
         } else {
             out.observations.push((observation, verdict));
         }

@@ -90,10 +90,13 @@ fn a_match_of_level_high_is_not_learned_and_a_lower_one_is() {
     let high = feed(&mut pipeline(None), &shell(20, "curl x"));
     assert_eq!((told(&high), behaviours(&high).len()), (vec![("sigma", Severity::High, vec!["curl"])], 0));
     assert!(high.matches[0].is_held);
+    let withheld: Vec<_> =
+        high.withheld.iter().map(|(one, rule)| (one.behaviour.to_string(), &**rule)).collect();
+    assert_eq!(withheld, [("unit:web.service /usr/sbin/nginx exec /usr/bin/dash".to_owned(), "sigma:curl")]);
     let medium = feed(&mut pipeline(None), &shell(20, "x | sh"));
     assert_eq!(told(&medium), [("sigma", Severity::Medium, vec!["pipe"])]);
     assert_eq!(behaviours(&medium), ["unit:web.service /usr/sbin/nginx exec /usr/bin/dash"]);
-    assert!(!medium.matches[0].is_held);
+    assert!(!medium.matches[0].is_held && medium.withheld.is_empty());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::account::{Account, Imbalance};
 use crate::event::BootNs;
 use crate::finding::Finding;
 use crate::kernel::{HookState, Kernel, KernelError, boot_to_unix_offset_ns};
-use crate::learned_store::LearnedSender;
+use crate::learned_store::{LearnedSender, Lessons};
 use crate::pipeline::{Output, Pipeline};
 use crate::rescan::Rescanner;
 use crate::spool::SpoolSender;
@@ -137,9 +137,13 @@ impl Drain {
         for finding in output.findings.drain(..) {
             self.stage.push(finding, now);
         }
-        let learnable =
-            output.observations.drain(..).filter(|(_, verdict)| matches!(verdict, Verdict::Learning));
-        self.learned.observe(learnable.map(|(observation, _)| observation).collect());
+        // What a floor rule fires on is handed over too: the learner withholds it.
+        let learnable = |verdict: &Verdict| matches!(verdict, Verdict::Learning | Verdict::Floor(_));
+        let observations = output.observations.drain(..).filter(|(_, verdict)| learnable(verdict));
+        self.learned.observe(Lessons {
+            observations: observations.map(|(observation, _)| observation).collect(),
+            withheld: std::mem::take(&mut output.withheld),
+        });
         output.clear();
     }
 

@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &EditArguments) -> anyhow::Result<ExitCode> {
             say!("sensor-agent: silences {count} findings of the attacks:\n{}", lines.trim_end());
         }
     }
-    write(Some(arguments.output.as_ref().unwrap_or(&arguments.file)), &new)?;
+    write(Some(arguments.output.as_ref().unwrap_or(&arguments.file)), &new.to_yaml())?;
     super::print(&difference.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
