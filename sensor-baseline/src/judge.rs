@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::baseline::{Baseline, Disposition};
+use crate::baseline::Baseline;
 use crate::floor::{Floor, FloorRule};
 use crate::model::Observation;
 
@@ -44,18 +44,20 @@ impl Baseline {
     #[must_use]
     pub fn judge_held(&self, observation: &Observation, rule: Option<&Arc<FloorRule>>) -> Verdict {
         let behaviour = &observation.behaviour;
-        if self.holds(Disposition::Deny, behaviour) {
+        let (action, object) = (behaviour.action, &behaviour.object);
+        let rules = self.rules(&behaviour.workload, &behaviour.subject);
+        if rules.is_some_and(|rules| rules.deny(action, object)) {
             return Verdict::Denied;
         }
         if let Some(rule) = rule.filter(|rule| !rule.yields_to_allow) {
             return Verdict::Floor(Arc::clone(rule));
         }
-        if self.holds(Disposition::Allow, behaviour) && !self.holds(Disposition::Retired, behaviour) {
+        if rules.is_some_and(|rules| rules.allow(action, object)) {
             return Verdict::Allowed;
         }
         match rule {
             Some(rule) => Verdict::Floor(Arc::clone(rule)),
-            None if self.judges(&behaviour.workload, behaviour.action) => Verdict::Novel,
+            None if self.judges(&behaviour.workload, action) => Verdict::Novel,
             None => Verdict::Learning,
         }
     }

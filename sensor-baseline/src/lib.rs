@@ -9,6 +9,7 @@ mod ephemeral;
 mod explain;
 mod floor;
 mod judge;
+mod layers;
 mod learner;
 mod lifecycle;
 mod lint;
@@ -35,6 +36,7 @@ pub use floor::{
     FLOOR_TEXT_BYTES_MAX, Floor, FloorCause, FloorError, FloorRule, Held, Sensitive, Silence, Technique,
 };
 pub use judge::Verdict;
+pub use layers::{Layer, Layers};
 pub use learner::{Learned, Learner, LearnerCounters, LearnerLimits, Refusal};
 pub use lifecycle::{Circumstances, Criteria, Dimension, Lack, State, expected};
 pub use lint::{Lint, Oddity, lint};
