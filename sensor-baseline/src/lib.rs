@@ -39,7 +39,7 @@ pub use judge::Verdict;
 pub use layers::{Layer, Layers};
 pub use learner::{Learned, Learner, LearnerCounters, LearnerLimits, Refusal};
 pub use lifecycle::{Circumstances, Criteria, Dimension, Lack, State, expected};
-pub use lint::{Lint, Oddity, lint};
+pub use lint::{LayerLint, Lint, Oddity, lint, lint_layers};
 pub use merge::{Candidate, Support, merge};
 pub use model::{Action, Behaviour, HostId, Observation, Seen, Subject, Traits, UnixNs, Workload};
 pub use object::{Endpoint, Object, ObjectError, PATH_TEXT_BYTES_MAX, PathText, Protocol};

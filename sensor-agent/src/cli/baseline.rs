@@ -6,13 +6,14 @@ mod edit;
 mod learn;
 
 use super::learn::write_whole;
-use super::{EXIT_FINDINGS, FloorArguments, read_baseline, unix_now};
+use super::{AroundArguments, EXIT_FINDINGS, FloorArguments, unix_now};
 use crate::floor_files;
+use crate::layer_files::{LayerFile, read_baseline, read_layers};
 use anyhow::Context as _;
 use clap::Subcommand;
 use sensor_baseline::{
     Action, Baseline, Behaviour, Floor, FloorRule as Rule, Object, Observation, Subject, Traits, UnixNs,
-    Workload, diff, lint, settle, union,
+    Workload, diff, lint, lint_layers, settle, union,
 };
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -40,9 +41,12 @@ pub(super) enum BaselineCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LintArguments {
-    /// Baselines to look at.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// Baselines to look at, one by one.
+    #[arg(required = true, value_name = "[LAYER=]FILE")]
+    files: Vec<LayerFile>,
+    /// Also name entries that another of the files leaves without effect: they are layers, the lowest first.
+    #[arg(long)]
+    layers: bool,
     #[command(flatten)]
     floor: FloorArguments,
 }
@@ -78,7 +82,8 @@ pub(super) struct MergeArguments {
 #[derive(Debug, clap::Args)]
 pub(super) struct ExplainArguments {
     /// The baseline.
-    file: PathBuf,
+    #[arg(value_name = "[LAYER=]FILE")]
+    file: LayerFile,
     /// For example `unit:nginx.service`.
     workload: String,
     /// For example `/usr/sbin/nginx`.
@@ -88,6 +93,8 @@ pub(super) struct ExplainArguments {
     action: Action,
     /// What was done: `/usr/bin/id`, `tcp 10.0.0.5 5432` (of a listener its address and port), `/old -> /new`.
     object: String,
+    #[command(flatten)]
+    around: AroundArguments,
     #[command(flatten)]
     floor: FloorArguments,
 }
@@ -109,9 +116,13 @@ fn run_lint(arguments: &LintArguments) -> anyhow::Result<ExitCode> {
     let mut text = String::new();
     let floor = arguments.floor.load()?;
     for file in &arguments.files {
-        for lint in lint(&read_baseline(file)?, &floor) {
-            text += &format!("{}: {lint}\n", file.display());
+        for lint in lint(&read_baseline(&file.path)?, &floor) {
+            text += &format!("{}: {lint}\n", file.path.display());
         }
+    }
+    if arguments.layers {
+        let lints = lint_layers(&read_layers(&arguments.files)?);
+        text.extend(lints.iter().map(|lint| format!("{lint}\n")));
     }
     print(&text)?;
     Ok(found(!text.is_empty()))
@@ -175,7 +186,7 @@ fn same_fleet(baselines: &[Baseline], files: &[PathBuf]) -> anyhow::Result<Strin
 }
 
 fn run_explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
-    let baseline = read_baseline(&arguments.file)?;
+    let baseline = arguments.around.read(&arguments.file)?;
     let object = Object::parse(arguments.action, &arguments.object)
         .with_context(|| format!("object of {}", arguments.action))?;
     let behaviour = Behaviour {
@@ -186,7 +197,7 @@ fn run_explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     };
     let observation = Observation { behaviour, traits: Traits::default(), time: UnixNs::default() };
     if !baseline.is_armed(&observation.behaviour.workload) {
-        say!("{}: does not list the workload {}", arguments.file.display(), arguments.workload);
+        say!("{}: does not list the workload {}", arguments.file.path.display(), arguments.workload);
     }
     let verdict = baseline.judge(&observation, &*arguments.floor.load()?);
     let explanation = baseline.explain(&observation, &verdict);

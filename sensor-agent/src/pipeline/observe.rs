@@ -8,8 +8,8 @@ use crate::event::{Body, Event, FileOpen, Identity, Socket, Tier};
 use crate::finding::{Finding, RULES_MAX, Reason};
 use crate::sigma::Rule;
 use sensor_baseline::{
-    Action, Baseline, Behaviour, Endpoint, Object, Observation, PathText, Protocol, Severity, Subject,
-    Traits, UnixNs, Verdict,
+    Action, Behaviour, Endpoint, Layers, Object, Observation, PathText, Protocol, Severity, Subject, Traits,
+    UnixNs, Verdict,
 };
 use sensor_event::Family;
 use std::net::IpAddr;
@@ -187,7 +187,7 @@ impl Pipeline {
         out: &mut Output,
     ) {
         let baseline = self.config.baseline.as_ref();
-        let baseline_version = baseline.and_then(|baseline| baseline.version).unwrap_or(0);
+        let baseline_version = baseline.and_then(Layers::version).unwrap_or(0);
         let behaviour = observation.behaviour.clone();
         if self.is_repeated(&behaviour, &reason, &rules, baseline_version) {
             self.counters.findings_repeated += 1;
@@ -198,8 +198,8 @@ impl Pipeline {
         rules.truncate(RULES_MAX);
         let process = doer.process;
         let incident = self.incidents.of(process, observation.time, self.now);
-        let empty = Baseline::empty("");
-        let explanation = self.config.baseline.as_ref().unwrap_or(&empty).explain(observation, verdict);
+        let nothing = Layers::default();
+        let explanation = self.config.baseline.as_ref().unwrap_or(&nothing).explain(observation, verdict);
         let is_of_rules = reason == Reason::Sigma;
         let worst = rules.first().map_or(Severity::Informational, |rule| rule.level);
         out.findings.push(Finding {

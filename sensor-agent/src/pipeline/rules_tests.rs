@@ -7,7 +7,7 @@ use crate::finding::Reason;
 use crate::record_fixture::Who;
 use crate::sigma::load;
 use proptest::prelude::*;
-use sensor_baseline::Severity;
+use sensor_baseline::{Baseline, Severity};
 use sensor_event::FileFlags;
 
 const O_CREAT_WRONLY: u32 = 0o101;
@@ -35,7 +35,7 @@ fn rules() -> Rules {
 }
 
 fn pipeline(baseline: Option<&str>) -> Pipeline {
-    let baseline = baseline.map(|text| Baseline::parse(text).unwrap());
+    let baseline = baseline.map(|text| Baseline::parse(text).unwrap().into());
     with(PipelineConfig { baseline, rules: rules().into(), ..PipelineConfig::default() })
 }
 

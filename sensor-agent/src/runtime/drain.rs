@@ -100,7 +100,7 @@ impl Drain {
                 self.kernel.detach();
             }
             for handover in self.baselines.try_iter() {
-                self.pipeline.set_baseline(Some(handover.baseline));
+                self.pipeline.set_baseline(Some(handover.layers));
                 let _nobody_waits = handover.in_force.try_send(());
             }
             if let Some(rescan) = self.rescanner.take() {
