@@ -19,7 +19,7 @@ pub enum Disposition {
     Allow,
     /// Never normal: a finding whatever else is listed.
     Deny,
-    /// Was normal once: not allowed, and not learned again.
+    /// Was seen once: not allowed, and not learned again. What was normal and is not any more, or what a rule fired on.
     Retired,
 }
 

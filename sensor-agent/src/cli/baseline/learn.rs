@@ -77,7 +77,8 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     check_text(&baseline)?;
     write(Some(&arguments.output), &merged.text_of(&baseline))?;
     let remembered = samples.iter().flat_map(|(_, behaviours)| behaviours);
-    let all = sizes(remembered.map(|(behaviour, _)| behaviour));
+    let learned = remembered.filter(|(_, remembered)| remembered.withheld_by.is_none());
+    let all = sizes(learned.map(|(behaviour, _)| behaviour));
     for (workload, size) in &all {
         say!("learned {workload}: {} behaviours, {} bytes of memory", size.behaviours, size.bytes);
     }
