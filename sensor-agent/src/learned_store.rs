@@ -25,11 +25,14 @@ use table::{Table, is_damage, open_table, unix_ns};
 /// What there is to learn of one drain.
 #[derive(Debug, Default)]
 pub struct Lessons {
-    /// What was seen; what floor rules fire on is withheld.
+    /// What was seen.
     pub observations: Vec<Observation>,
-    /// What other rules withhold, by the rule.
-    pub withheld: Vec<(Observation, Arc<str>)>,
+    /// What rules fired on.
+    pub withheld: Vec<Withheld>,
 }
+
+/// What a rule fired on, with what a learner calls the rule.
+pub type Withheld = (Observation, Arc<str>);
 
 /// A learned behaviour with its totals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +75,8 @@ pub struct LearnedStore {
 #[derive(Clone)]
 pub struct LearnedSender {
     lessons: Sender<Lessons>,
+    /// What rules fired on and the queue had no room for.
+    unsent: Vec<Withheld>,
     dropped_count: Arc<AtomicU64>,
 }
 
@@ -102,7 +107,7 @@ impl LearnedStore {
             .name("learned".to_owned())
             .spawn(move || run(&path, floor, &lessons_in, &requests_in, &publish))?;
         Ok(Self {
-            sender: Some(LearnedSender { lessons, dropped_count: Arc::default() }),
+            sender: Some(LearnedSender { lessons, unsent: Vec::new(), dropped_count: Arc::default() }),
             reader: Some(LearnedReader { requests, state }),
             thread: Some(thread),
         })
@@ -134,12 +139,19 @@ impl Drop for LearnedStore {
 }
 
 impl LearnedSender {
-    /// Offers observations. When the queue is full they are counted: the behaviour is learned when it recurs.
-    pub fn observe(&self, lessons: Lessons) {
-        let count = (lessons.observations.len() + lessons.withheld.len()) as u64;
-        if count > 0 && self.lessons.try_send(lessons).is_err() {
-            self.dropped_count.fetch_add(count, Ordering::Relaxed);
+    /// Offers observations. When the queue is full they are counted: the behaviour is learned when it recurs. What rules
+    /// fired on may not recur, so it is offered again with what comes next, up to [`WITHHELD_UNSENT_MAX`].
+    pub fn observe(&mut self, mut lessons: Lessons) {
+        lessons.withheld.append(&mut self.unsent);
+        if lessons.observations.is_empty() && lessons.withheld.is_empty() {
+            return;
         }
+        let Err(refused) = self.lessons.try_send(lessons) else { return };
+        let Lessons { observations, withheld } = refused.into_inner();
+        let dropped = observations.len() + withheld.len().saturating_sub(WITHHELD_UNSENT_MAX);
+        self.dropped_count.fetch_add(dropped as u64, Ordering::Relaxed);
+        self.unsent = withheld;
+        self.unsent.truncate(WITHHELD_UNSENT_MAX);
     }
 
     /// Observations that the queue had no room for.
@@ -326,6 +338,8 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches from the drain thread; each holds the observations of one drain.
 const QUEUE_BATCHES_MAX: usize = 256;
 const REQUESTS_MAX: usize = 4;
+/// Observations of rules that fired, which wait for room in the queue.
+const WITHHELD_UNSENT_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -451,6 +465,41 @@ mod tests {
         keeper.flush();
         assert_eq!(withheld(&keeper).last(), Some(&(3, by("fresh-exec"))));
         assert_eq!((keeper.state().behaviours, keeper.state().withheld), (2, 2));
+    }
+
+    #[test]
+    fn what_a_rule_fired_on_is_not_lost_with_a_full_queue() {
+        let (lessons, waiting) = crossbeam_channel::bounded(1);
+        let mut sender = LearnedSender { lessons, unsent: Vec::new(), dropped_count: Arc::default() };
+        let mut offer = |count: usize| {
+            let withheld = vec![(observation("/a", 1), Arc::from("r")); count];
+            sender.observe(Lessons { observations: vec![observation("/b", 1)], withheld });
+            (sender.unsent.len(), sender.dropped_count())
+        };
+        assert_eq!(offer(1), (0, 0));
+        assert_eq!(offer(2), (2, 1));
+        assert_eq!(offer(WITHHELD_UNSENT_MAX), (WITHHELD_UNSENT_MAX, 1 + 1 + 2));
+        waiting.recv().unwrap();
+        assert_eq!(offer(0), (0, 4));
+        assert_eq!(waiting.recv().unwrap().withheld.len(), WITHHELD_UNSENT_MAX);
+    }
+
+    #[test]
+    fn a_file_of_before_behaviours_were_withheld_is_brought_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("learned.db");
+        let mut keeper = LearnedKeeper::start(&path);
+        observe(&mut keeper, &[observation("/a", 1)]);
+        keeper.flush();
+        let mark = keeper.state().mark;
+        drop(keeper);
+        let older = "ALTER TABLE behaviours DROP COLUMN withheld_by; PRAGMA user_version = 1;";
+        rusqlite::Connection::open(&path).unwrap().execute_batch(older).unwrap();
+        let mut keeper = LearnedKeeper::start(&path);
+        assert_eq!((keeper.state().mark, keeper.state().degraded.clone()), (mark, None));
+        keeper.learn(&Lessons { withheld: vec![(observation("/a", 2), "r".into())], ..Lessons::default() });
+        keeper.flush();
+        assert_eq!((keeper.state().behaviours, keeper.state().withheld), (1, 1));
     }
 
     #[test]

@@ -137,13 +137,15 @@ impl Drain {
         for finding in output.findings.drain(..) {
             self.stage.push(finding, now);
         }
-        // What a floor rule fires on is handed over too: the learner withholds it.
-        let learnable = |verdict: &Verdict| matches!(verdict, Verdict::Learning | Verdict::Floor(_));
-        let observations = output.observations.drain(..).filter(|(_, verdict)| learnable(verdict));
-        self.learned.observe(Lessons {
-            observations: observations.map(|(observation, _)| observation).collect(),
-            withheld: std::mem::take(&mut output.withheld),
-        });
+        let mut lessons = Lessons { withheld: std::mem::take(&mut output.withheld), ..Lessons::default() };
+        for (observation, verdict) in output.observations.drain(..) {
+            match verdict {
+                Verdict::Learning => lessons.observations.push(observation),
+                Verdict::Floor(rule) => lessons.withheld.push((observation, rule.id.as_str().into())),
+                Verdict::Allowed | Verdict::Novel | Verdict::Denied => {}
+            }
+        }
+        self.learned.observe(lessons);
         output.clear();
     }
 
