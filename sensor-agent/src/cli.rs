@@ -32,11 +32,11 @@ mod who;
 
 use crate::enroll::{EnrollArgs, enroll};
 use crate::floor_files;
-use anyhow::Context as _;
+use crate::layer_files::{LayerFile, read_layers};
 use clap::{Parser, Subcommand};
-use sensor_baseline::{Floor, UnixNs};
+use sensor_baseline::{Floor, Layers, UnixNs};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -112,6 +112,24 @@ impl FloorArguments {
     }
 }
 
+/// What stands below and above a baseline.
+#[derive(Debug, Default, clap::Args)]
+struct AroundArguments {
+    /// A baseline that stands below as a layer, the lowest first; may be given more than once.
+    #[arg(long, value_name = "[LAYER=]FILE")]
+    below: Vec<LayerFile>,
+    /// A baseline that stands above as a layer, the highest last; may be given more than once.
+    #[arg(long, value_name = "[LAYER=]FILE")]
+    above: Vec<LayerFile>,
+}
+
+impl AroundArguments {
+    /// Reads the layers, with this one between them.
+    fn read(&self, file: &LayerFile) -> anyhow::Result<Layers> {
+        read_layers(self.below.iter().chain([file]).chain(&self.above))
+    }
+}
+
 fn unix_now() -> UnixNs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixNs(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
@@ -150,14 +168,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Baseline(command) => baseline::run(&command),
         Command::Sigma(command) => sigma::run(&command),
     }
-}
-
-/// Reads a baseline; an error names file, line and column.
-fn read_baseline(path: &Path) -> anyhow::Result<sensor_baseline::Baseline> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    sensor_baseline::Baseline::parse(&text).map_err(|error| {
-        anyhow::anyhow!("{}:{}:{}: {}", path.display(), error.line, error.column, error.message())
-    })
 }
 
 /// Something kept the command from doing its work.

@@ -28,10 +28,23 @@ pub struct Config {
     pub sigma: Sigma,
     /// Files of floor rules and silences, besides the built-in rules.
     pub floor: Vec<PathBuf>,
+    /// Baselines on this host, below and above the collector's.
+    pub layers: LayerFiles,
     /// The host name in findings.
     pub hostname: String,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
+}
+
+/// Baselines on this host: each is a layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayerFiles {
+    /// Below the collector's.
+    pub vendor: Option<PathBuf>,
+    /// Above it.
+    pub group: Option<PathBuf>,
+    /// Above all others.
+    pub host: Option<PathBuf>,
 }
 
 /// Where Sigma rules are, and how bad one has to be.
@@ -69,6 +82,7 @@ struct ConfigFile {
     containers: ContainersTable,
     sigma: SigmaTable,
     floor: FloorTable,
+    layers: LayersTable,
 }
 
 #[derive(Deserialize, Default)]
@@ -110,6 +124,14 @@ struct FloorTable {
     files: Vec<PathBuf>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct LayersTable {
+    vendor: Option<PathBuf>,
+    group: Option<PathBuf>,
+    host: Option<PathBuf>,
+}
+
 impl Config {
     /// Reads and checks the file at `path`.
     ///
@@ -146,6 +168,7 @@ impl Config {
                 level_min: file.sigma.level_min.unwrap_or(Severity::Medium),
             },
             floor: absolute("floor.files", file.floor.files)?,
+            layers: layers(file.layers)?,
             hostname: file.hostname.unwrap_or_else(system_hostname),
             log: file.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -182,6 +205,17 @@ fn absolute(key: &str, paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
         bail!("{key}: {} is not an absolute path", path.display());
     }
     Ok(paths)
+}
+
+fn layers(table: LayersTable) -> anyhow::Result<LayerFiles> {
+    let check = |key: &str, path: Option<PathBuf>| -> anyhow::Result<Option<PathBuf>> {
+        Ok(absolute(key, path.into_iter().collect())?.pop())
+    };
+    Ok(LayerFiles {
+        vendor: check("layers.vendor", table.vendor)?,
+        group: check("layers.group", table.group)?,
+        host: check("layers.host", table.host)?,
+    })
 }
 
 fn collector(table: CollectorTable) -> anyhow::Result<Collector> {
@@ -252,13 +286,14 @@ mod tests {
         check_refused(
             "hostname = \"a\"\ncolector = 1\n",
             "line 2: unknown field `colector`, expected one of `state_dir`, `hostname`, `log`, `collector`, \
-             `rings`, `spool`, `containers`, `sigma`, `floor`",
+             `rings`, `spool`, `containers`, `sigma`, `floor`, `layers`",
         );
         check_refused(
             "\n[spool]\nbytes_max = \"big\"\n",
             "line 3: invalid type: string \"big\", expected u64",
         );
         check_refused("floor.files = [\"a.toml\"]", "floor.files: a.toml is not an absolute path");
+        check_refused("layers.host = \"a.yaml\"", "layers.host: a.yaml is not an absolute path");
         check_refused("state_dir = \"var\"", "state_dir: var is not an absolute path");
         check_refused(
             "rings.lifecycle_bytes = 65537",

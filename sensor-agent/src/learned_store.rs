@@ -16,11 +16,23 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use sensor_baseline::{Behaviour, Floor, Learner, LearnerCounters, LearnerLimits, Observation, Seen};
+use sensor_baseline::{Behaviour, Floor, Learner, LearnerCounters, LearnerLimits, Observation, Remembered};
 use tokio::sync::{oneshot, watch};
 
 use crate::uplink::control::{Chunk, LearnedMark, Revision};
 use table::{Table, is_damage, open_table, unix_ns};
+
+/// What there is to learn of one drain.
+#[derive(Debug, Default)]
+pub struct Lessons {
+    /// What was seen.
+    pub observations: Vec<Observation>,
+    /// What rules fired on.
+    pub withheld: Vec<Withheld>,
+}
+
+/// What a rule fired on, with what a learner calls the rule.
+pub type Withheld = (Observation, Arc<str>);
 
 /// A learned behaviour with its totals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +45,8 @@ pub struct LearnedRow {
     pub first_ns: u64,
     /// Last wall-clock time.
     pub last_ns: u64,
+    /// The rule that fired on it, so that it never enters a candidate.
+    pub withheld_by: Option<Arc<str>>,
 }
 
 /// What the thread publishes after each write.
@@ -40,8 +54,10 @@ pub struct LearnedRow {
 pub struct LearnedState {
     /// How far it is; `None` before the first write.
     pub mark: Option<LearnedMark>,
-    /// Behaviours held.
+    /// Behaviours held, withheld ones among them.
     pub behaviours: u64,
+    /// Behaviours withheld.
+    pub withheld: u64,
     /// What the learner took, refused and forgot.
     pub counters: LearnerCounters,
     /// Why changes are not written; `None` when they are.
@@ -58,7 +74,9 @@ pub struct LearnedStore {
 /// Hands observations over. Never blocks and does no I/O.
 #[derive(Clone)]
 pub struct LearnedSender {
-    observations: Sender<Vec<Observation>>,
+    lessons: Sender<Lessons>,
+    /// What rules fired on and the queue had no room for.
+    unsent: Vec<Withheld>,
     dropped_count: Arc<AtomicU64>,
 }
 
@@ -81,15 +99,15 @@ impl LearnedStore {
     /// # Errors
     /// When the system has no thread to give.
     pub fn start(path: &Path, floor: Arc<Floor>) -> std::io::Result<Self> {
-        let (observations, observations_in) = crossbeam_channel::bounded(QUEUE_BATCHES_MAX);
+        let (lessons, lessons_in) = crossbeam_channel::bounded(QUEUE_BATCHES_MAX);
         let (requests, requests_in) = crossbeam_channel::bounded(REQUESTS_MAX);
         let (publish, state) = watch::channel(LearnedState::default());
         let path = path.to_owned();
         let thread = std::thread::Builder::new()
             .name("learned".to_owned())
-            .spawn(move || run(&path, floor, &observations_in, &requests_in, &publish))?;
+            .spawn(move || run(&path, floor, &lessons_in, &requests_in, &publish))?;
         Ok(Self {
-            sender: Some(LearnedSender { observations, dropped_count: Arc::default() }),
+            sender: Some(LearnedSender { lessons, unsent: Vec::new(), dropped_count: Arc::default() }),
             reader: Some(LearnedReader { requests, state }),
             thread: Some(thread),
         })
@@ -121,12 +139,19 @@ impl Drop for LearnedStore {
 }
 
 impl LearnedSender {
-    /// Offers observations. When the queue is full they are counted: the behaviour is learned when it recurs.
-    pub fn observe(&self, observations: Vec<Observation>) {
-        let count = observations.len() as u64;
-        if count > 0 && self.observations.try_send(observations).is_err() {
-            self.dropped_count.fetch_add(count, Ordering::Relaxed);
+    /// Offers observations. When the queue is full they are counted: the behaviour is learned when it recurs. What rules
+    /// fired on may not recur, so it is offered again with what comes next, up to [`WITHHELD_UNSENT_MAX`].
+    pub fn observe(&mut self, mut lessons: Lessons) {
+        lessons.withheld.append(&mut self.unsent);
+        if lessons.observations.is_empty() && lessons.withheld.is_empty() {
+            return;
         }
+        let Err(refused) = self.lessons.try_send(lessons) else { return };
+        let Lessons { observations, withheld } = refused.into_inner();
+        let dropped = observations.len() + withheld.len().saturating_sub(WITHHELD_UNSENT_MAX);
+        self.dropped_count.fetch_add(dropped as u64, Ordering::Relaxed);
+        self.unsent = withheld;
+        self.unsent.truncate(WITHHELD_UNSENT_MAX);
     }
 
     /// Observations that the queue had no room for.
@@ -160,7 +185,7 @@ impl LearnedReader {
 fn run(
     path: &Path,
     floor: Arc<Floor>,
-    observations: &Receiver<Vec<Observation>>,
+    lessons: &Receiver<Lessons>,
     requests: &Receiver<Request>,
     publish: &watch::Sender<LearnedState>,
 ) {
@@ -171,13 +196,13 @@ fn run(
     loop {
         let wait = flush_at.saturating_duration_since(Instant::now());
         let open = crossbeam_channel::select! {
-            recv(observations) -> batch => batch.map(|batch| keeper.observe(&batch)).is_ok(),
+            recv(lessons) -> batch => batch.map(|batch| keeper.learn(&batch)).is_ok(),
             recv(requests) -> request => request.map(|request| keeper.answer(request)).is_ok(),
             default(wait) => true,
         };
         if !open {
             // Whichever queue ended first, what was handed over before that is kept.
-            observations.try_iter().for_each(|batch| keeper.observe(&batch));
+            lessons.try_iter().for_each(|batch| keeper.learn(&batch));
         }
         if !open || flush_at <= Instant::now() {
             keeper.flush();
@@ -201,7 +226,7 @@ struct LearnedKeeper {
     table: Option<Table>,
     learner: Learner,
     /// Changed, and not yet written.
-    unwritten: BTreeMap<Arc<Behaviour>, Seen>,
+    unwritten: BTreeMap<Arc<Behaviour>, Remembered>,
     /// Evictions that the table knows of.
     evicted_written: u64,
     degraded: Option<String>,
@@ -240,10 +265,13 @@ impl LearnedKeeper {
         }
     }
 
-    fn observe(&mut self, batch: &[Observation]) {
-        for observation in batch {
+    fn learn(&mut self, lessons: &Lessons) {
+        for observation in &lessons.observations {
             // The learner counts what it refuses.
             let _counted = self.learner.observe(observation);
+        }
+        for (observation, rule) in &lessons.withheld {
+            self.learner.withhold(observation, rule);
         }
     }
 
@@ -257,8 +285,7 @@ impl LearnedKeeper {
         if self.table.is_none() {
             self.open();
             // The file may be a new one.
-            let known =
-                self.learner.behaviours().map(|(behaviour, seen)| (Arc::new(behaviour.clone()), *seen));
+            let known = self.learner.remembered().map(|(made, known)| (Arc::new(made.clone()), known));
             self.unwritten.extend(known);
         }
         let evicted = self.learner.counters().evicted;
@@ -300,6 +327,7 @@ impl LearnedKeeper {
         LearnedState {
             mark: self.table.as_ref().map(|table| table.mark),
             behaviours: self.table.as_ref().map_or(0, |table| table.written.len() as u64),
+            withheld: self.learner.withheld().count() as u64,
             counters: self.learner.counters(),
             degraded: self.degraded.clone(),
         }
@@ -310,6 +338,8 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches from the drain thread; each holds the observations of one drain.
 const QUEUE_BATCHES_MAX: usize = 256;
 const REQUESTS_MAX: usize = 4;
+/// Observations of rules that fired, which wait for room in the queue.
+const WITHHELD_UNSENT_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -326,6 +356,10 @@ mod tests {
         Observation { behaviour, traits: Traits::default(), time: UnixNs(time) }
     }
 
+    fn observe(keeper: &mut LearnedKeeper, observations: &[Observation]) {
+        keeper.learn(&Lessons { observations: observations.to_vec(), ..Lessons::default() });
+    }
+
     /// Everything later than `since`, as (object, count), with the mark it ends at.
     fn changes(keeper: &LearnedKeeper, since: Revision) -> (Vec<(String, u64)>, Revision) {
         let chunk = keeper.table.as_ref().unwrap().read(since, 100).unwrap();
@@ -337,12 +371,12 @@ mod tests {
     fn only_what_is_later_than_a_revision_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut keeper = LearnedKeeper::start(&folder.path().join("learned.db"));
-        keeper.observe(&[observation("/a", 1), observation("/b", 2), observation("/a", 3)]);
+        observe(&mut keeper, &[observation("/a", 1), observation("/b", 2), observation("/a", 3)]);
         keeper.flush();
         let (rows, revision) = changes(&keeper, Revision(0));
         assert_eq!(rows, [("/a".to_owned(), 2), ("/b".to_owned(), 1)]);
         assert_eq!(keeper.state().mark.unwrap().revision, revision);
-        keeper.observe(&[observation("/c", 4), observation("/a", 5)]);
+        observe(&mut keeper, &[observation("/c", 4), observation("/a", 5)]);
         keeper.flush();
         let (rows, _) = changes(&keeper, revision);
         assert_eq!(rows, [("/c".to_owned(), 1)], "a count alone is not sent every second");
@@ -352,7 +386,7 @@ mod tests {
     fn a_piece_ends_at_the_revision_of_its_last_row() {
         let folder = tempfile::tempdir().unwrap();
         let mut keeper = LearnedKeeper::start(&folder.path().join("learned.db"));
-        keeper.observe(&(0..5).map(|n| observation(&format!("/dir{n}/x"), n + 1)).collect::<Vec<_>>());
+        observe(&mut keeper, &(0..5).map(|n| observation(&format!("/dir{n}/x"), n + 1)).collect::<Vec<_>>());
         keeper.flush();
         let table = keeper.table.as_ref().unwrap();
         let first = table.read(Revision(0), 3).unwrap();
@@ -367,7 +401,7 @@ mod tests {
         let path = folder.path().join("learned.db");
         let learn = |object: &str| {
             let mut keeper = LearnedKeeper::start(&path);
-            keeper.observe(&[observation(object, 1)]);
+            observe(&mut keeper, &[observation(object, 1)]);
             keeper.flush();
             keeper.state().mark.unwrap().revision
         };
@@ -385,16 +419,87 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("learned.db");
         let mut keeper = LearnedKeeper::start(&path);
-        keeper.observe(&[observation("/a", 1), observation("/a", 2)]);
+        observe(&mut keeper, &[observation("/a", 1), observation("/a", 2)]);
         keeper.flush();
         let mark = keeper.state().mark;
         drop(keeper);
         let mut keeper = LearnedKeeper::start(&path);
         assert_eq!((keeper.state().mark, keeper.state().behaviours), (mark, 1));
-        keeper.observe(&[observation("/a", 3)]);
+        observe(&mut keeper, &[observation("/a", 3)]);
         keeper.flush();
         let (rows, _) = changes(&keeper, Revision(0));
         assert_eq!(rows, [("/a".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn what_is_withheld_stays_so_after_a_restart_and_goes_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("learned.db");
+        let withheld = |keeper: &LearnedKeeper| -> Vec<_> {
+            let rows = keeper.table.as_ref().unwrap().read(Revision(0), 9).unwrap().rows;
+            rows.into_iter().map(|row| (row.count, row.withheld_by)).collect()
+        };
+        let ran = |time, executable_is_fresh| {
+            let mut one = observation("/srv/product", time);
+            one.behaviour.action = Action::Exec;
+            one.traits.executable_is_fresh = executable_is_fresh;
+            one
+        };
+        let mut keeper = LearnedKeeper::start(&path);
+        observe(&mut keeper, &[ran(1, false)]);
+        keeper.flush();
+        let (_, revision) = changes(&keeper, Revision(0));
+        observe(&mut keeper, &[ran(2, true)]);
+        keeper.learn(&Lessons {
+            withheld: vec![(observation("/b", 1), "sigma:x".into())],
+            ..Lessons::default()
+        });
+        keeper.flush();
+        assert_eq!(changes(&keeper, revision).0.len(), 2, "being withheld is a change that goes out at once");
+        drop(keeper);
+        let mut keeper = LearnedKeeper::start(&path);
+        let by = |rule: &str| Some(Arc::from(rule));
+        assert_eq!(withheld(&keeper), [(2, by("fresh-exec")), (1, by("sigma:x"))]);
+        assert_eq!(keeper.learner.to_baseline("web").entry_count(), 0);
+        observe(&mut keeper, &[ran(3, false)]);
+        keeper.flush();
+        assert_eq!(withheld(&keeper).last(), Some(&(3, by("fresh-exec"))));
+        assert_eq!((keeper.state().behaviours, keeper.state().withheld), (2, 2));
+    }
+
+    #[test]
+    fn what_a_rule_fired_on_is_not_lost_with_a_full_queue() {
+        let (lessons, waiting) = crossbeam_channel::bounded(1);
+        let mut sender = LearnedSender { lessons, unsent: Vec::new(), dropped_count: Arc::default() };
+        let mut offer = |count: usize| {
+            let withheld = vec![(observation("/a", 1), Arc::from("r")); count];
+            sender.observe(Lessons { observations: vec![observation("/b", 1)], withheld });
+            (sender.unsent.len(), sender.dropped_count())
+        };
+        assert_eq!(offer(1), (0, 0));
+        assert_eq!(offer(2), (2, 1));
+        assert_eq!(offer(WITHHELD_UNSENT_MAX), (WITHHELD_UNSENT_MAX, 1 + 1 + 2));
+        waiting.recv().unwrap();
+        assert_eq!(offer(0), (0, 4));
+        assert_eq!(waiting.recv().unwrap().withheld.len(), WITHHELD_UNSENT_MAX);
+    }
+
+    #[test]
+    fn a_file_of_before_behaviours_were_withheld_is_brought_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("learned.db");
+        let mut keeper = LearnedKeeper::start(&path);
+        observe(&mut keeper, &[observation("/a", 1)]);
+        keeper.flush();
+        let mark = keeper.state().mark;
+        drop(keeper);
+        let older = "ALTER TABLE behaviours DROP COLUMN withheld_by; PRAGMA user_version = 1;";
+        rusqlite::Connection::open(&path).unwrap().execute_batch(older).unwrap();
+        let mut keeper = LearnedKeeper::start(&path);
+        assert_eq!((keeper.state().mark, keeper.state().degraded.clone()), (mark, None));
+        keeper.learn(&Lessons { withheld: vec![(observation("/a", 2), "r".into())], ..Lessons::default() });
+        keeper.flush();
+        assert_eq!((keeper.state().behaviours, keeper.state().withheld), (1, 1));
     }
 
     #[test]
@@ -403,7 +508,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("learned.db");
         let mut keeper = LearnedKeeper::start(&path);
-        keeper.observe(&[observation("/a", 1)]);
+        observe(&mut keeper, &[observation("/a", 1)]);
         keeper.flush();
         for entry in std::fs::read_dir(folder.path()).unwrap() {
             let entry = entry.unwrap();
@@ -419,7 +524,7 @@ mod tests {
         for damage in ["not a database, and long enough to be read as one", ""] {
             std::fs::write(&path, damage).unwrap();
             let mut keeper = LearnedKeeper::start(&path);
-            keeper.observe(&[observation("/a", 1)]);
+            observe(&mut keeper, &[observation("/a", 1)]);
             keeper.flush();
             assert_eq!(keeper.state().degraded, None);
             assert_eq!(changes(&keeper, Revision(0)).0, [("/a".to_owned(), 1)]);
@@ -433,7 +538,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing").join("learned.db");
         let mut keeper = LearnedKeeper::start(&path);
-        keeper.observe(&[observation("/a", 1)]);
+        observe(&mut keeper, &[observation("/a", 1)]);
         keeper.flush();
         assert!(keeper.state().degraded.unwrap().contains("learned.db"));
         std::fs::create_dir(folder.path().join("missing")).unwrap();

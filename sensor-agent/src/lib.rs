@@ -12,6 +12,7 @@ pub mod finding;
 pub mod floor_files;
 pub mod identity;
 pub mod kernel;
+pub mod layer_files;
 pub mod learned_store;
 pub mod ocsf;
 pub mod pipeline;

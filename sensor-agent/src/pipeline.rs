@@ -22,7 +22,7 @@ pub use naming::ContainerImage;
 use naming::{Act, Name, Naming};
 use observe::{Doer, FindingKey, observed};
 use rules::RuleKey;
-use sensor_baseline::{Baseline, Behaviour, Floor, Observation, UnixNs, Verdict, Workload};
+use sensor_baseline::{Behaviour, Floor, Layers, Observation, UnixNs, Verdict, Workload};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct PipelineConfig {
     /// What to judge against; without one only floor rules find anything.
-    pub baseline: Option<Baseline>,
+    pub baseline: Option<Layers>,
     /// What is a finding whatever a baseline says.
     pub floor: Arc<Floor>,
     /// What is watched.
@@ -105,6 +105,8 @@ pub struct Output {
     pub findings: Vec<Finding>,
     /// Every observation, for learners, but for those that a rule holds.
     pub observations: Vec<(Observation, Verdict)>,
+    /// Each observation that a Sigma rule keeps from being learned, and the rule as learners call it.
+    pub withheld: Vec<(Observation, Arc<str>)>,
     /// Each observation that the baseline has nothing against and a rule matches.
     pub matches: Vec<RuleMatch>,
 }
@@ -115,6 +117,7 @@ impl Output {
         self.events.clear();
         self.findings.clear();
         self.observations.clear();
+        self.withheld.clear();
         self.matches.clear();
     }
 }
@@ -239,7 +242,7 @@ impl Pipeline {
     }
 
     /// Judges by another baseline from now on. What was reported by the old one may be reported again.
-    pub fn set_baseline(&mut self, baseline: Option<Baseline>) {
+    pub fn set_baseline(&mut self, baseline: Option<Layers>) {
         self.config.baseline = baseline;
     }
 
@@ -250,7 +253,7 @@ impl Pipeline {
 
     /// The baseline in force.
     #[must_use]
-    pub const fn baseline(&self) -> Option<&Baseline> {
+    pub const fn baseline(&self) -> Option<&Layers> {
         self.config.baseline.as_ref()
     }
 
@@ -511,6 +514,8 @@ const REPORTED_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod flood_tests;
+#[cfg(test)]
+mod incidents_tests;
 #[cfg(test)]
 mod kinds_tests;
 #[cfg(test)]

@@ -74,17 +74,26 @@ pub fn behaviour_message(behaviour: &Behaviour) -> v1::Behaviour {
 /// A part of the learned state as it goes out.
 #[must_use]
 pub fn learned_message(chunk: &Chunk) -> v1::Learned {
-    let behaviours = chunk.rows.iter().map(|row| v1::LearnedBehaviour {
-        behaviour: Some(behaviour_message(&row.behaviour)),
-        count: row.count,
-        first_seen_unix_ns: row.first_ns,
-        last_seen_unix_ns: row.last_ns,
-    });
-    v1::Learned {
+    let mut learned = v1::Learned {
         epoch: chunk.mark.epoch.0.to_vec(),
         revision: chunk.mark.revision.0,
-        behaviours: behaviours.collect(),
+        ..v1::Learned::default()
+    };
+    for row in &chunk.rows {
+        let seen = v1::LearnedBehaviour {
+            behaviour: Some(behaviour_message(&row.behaviour)),
+            count: row.count,
+            first_seen_unix_ns: row.first_ns,
+            last_seen_unix_ns: row.last_ns,
+        };
+        match &row.withheld_by {
+            None => learned.behaviours.push(seen),
+            Some(rule) => {
+                learned.withheld.push(v1::WithheldBehaviour { seen: Some(seen), rule: rule.to_string() });
+            }
+        }
     }
+    learned
 }
 
 /// What became of a baseline, as it goes out.

@@ -26,6 +26,39 @@ fn a_malformed_baseline_is_named_with_its_line() {
 }
 
 #[test]
+fn a_bad_layer_is_named_before_anything_starts() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("it can be written");
+        path.to_str().expect("it is text").to_owned()
+    };
+    let good = write("good.yaml", "fleet: x\nworkloads:\n  host: {}\n");
+    let bad = write("bad.yaml", "fleet: x\nworkloads: 1\n");
+    let layers = |lower: &str, upper: &str| {
+        let said = run(["replay", "/nowhere/x", "--baseline", lower, "--baseline", upper]);
+        assert_eq!(said.status, Some(1));
+        said.stderr
+    };
+    let said = layers(&good, &format!("host={bad}"));
+    assert!(said.contains("bad.yaml:2:12: expected"), "{said}");
+    let said = layers(&format!("host={good}"), &format!("host={good}"));
+    assert!(said.contains("good.yaml: layer host is given twice"), "{said}");
+    let said = layers(&format!("fleet={good}"), &format!("host={good}"));
+    assert!(said.contains("cannot open /nowhere/x"), "both are read: {said}");
+    let config =
+        write("agent.toml", &format!("state_dir = {:?}\nlayers.host = {bad:?}\n", folder.path().join("s")));
+    let said = run(["run", "--config", &config]);
+    assert_eq!(said.status, Some(1));
+    assert!(
+        said.stderr.contains("layers.host: ") && said.stderr.contains("bad.yaml:2:12:"),
+        "{}",
+        said.stderr
+    );
+    assert!(!folder.path().join("s").exists());
+}
+
+#[test]
 fn files_that_are_missing_or_foreign_are_named() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let (baseline, foreign) = (folder.path().join("b.yaml"), folder.path().join("foreign"));

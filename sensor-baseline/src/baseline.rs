@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::entries::EntrySet;
 use crate::floor::FloorRule;
 use crate::model::{Action, Behaviour, Subject, Workload};
+use crate::object::Object;
 use crate::pattern::Pattern;
 
 /// What an entry says about its behaviour.
@@ -18,7 +19,7 @@ pub enum Disposition {
     Allow,
     /// Never normal: a finding whatever else is listed.
     Deny,
-    /// Was normal once: not allowed, and not learned again.
+    /// Was seen once: not allowed, and not learned again. What was normal and is not any more, or what a rule fired on.
     Retired,
 }
 
@@ -80,17 +81,76 @@ impl fmt::Display for Entry {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rules {
     sets: BTreeMap<(Disposition, Action), EntrySet>,
+    /// What decides where these say nothing: of layers below, what could not be put together with these. None in a
+    /// baseline that is one layer.
+    below: Option<Box<Self>>,
 }
 
 impl PartialEq for Rules {
     fn eq(&self, other: &Self) -> bool {
-        self.sets == other.sets
+        self.sets == other.sets && self.below == other.below
     }
 }
 
 impl Rules {
     pub(crate) fn set(&self, disposition: Disposition, action: Action) -> Option<&EntrySet> {
         self.sets.get(&(disposition, action))
+    }
+
+    fn holds(&self, disposition: Disposition, action: Action, object: &Object) -> bool {
+        self.set(disposition, action).is_some_and(|set| set.holds(object))
+    }
+
+    /// Whether an entry denies it, of whichever layer.
+    pub(crate) fn deny(&self, action: Action, object: &Object) -> bool {
+        self.holds(Disposition::Deny, action, object)
+    }
+
+    /// Whether an entry allows it that no entry of the same layer or of one above takes back.
+    pub(crate) fn allow(&self, action: Action, object: &Object) -> bool {
+        let mut step = Some(self);
+        while let Some(rules) = step {
+            if rules.holds(Disposition::Retired, action, object) {
+                return false;
+            }
+            if rules.holds(Disposition::Allow, action, object) {
+                return true;
+            }
+            step = rules.below.as_deref();
+        }
+        false
+    }
+
+    /// Puts those of a lower layer below these. A step of their own is needed only where what they retire would take back
+    /// what these allow.
+    fn put_below(&mut self, lower: &Self) {
+        for ((disposition, action), set) in &lower.sets {
+            if *disposition == Disposition::Deny {
+                self.extend(*disposition, *action, set);
+            }
+        }
+        let mut last = self;
+        while last.below.is_some() {
+            last = last.below.as_deref_mut().expect("looked at just now");
+        }
+        let is_apart = |action: Action| {
+            lower.set(Disposition::Retired, action).is_some()
+                && last.set(Disposition::Allow, action).is_some()
+        };
+        if Action::ALL.into_iter().any(is_apart) {
+            last = last.below.insert(Box::default());
+        }
+        for ((disposition, action), set) in &lower.sets {
+            if *disposition != Disposition::Deny {
+                last.extend(*disposition, *action, set);
+            }
+        }
+    }
+
+    fn extend(&mut self, disposition: Disposition, action: Action, set: &EntrySet) {
+        for pattern in set.iter() {
+            self.insert(disposition, action, pattern.clone());
+        }
     }
 
     pub(crate) fn insert(&mut self, disposition: Disposition, action: Action, pattern: Pattern) -> bool {
@@ -162,6 +222,12 @@ impl Baseline {
         self.learning.get(workload).is_some_and(|actions| actions.contains(&action))
     }
 
+    /// Whether what it does not list of this action of the workload is novel.
+    #[must_use]
+    pub fn judges(&self, workload: &Workload, action: Action) -> bool {
+        self.is_armed(workload) && !self.is_learning(workload, action)
+    }
+
     /// What armed workloads do that is learned still.
     pub fn learning(&self) -> impl Iterator<Item = (&Workload, Action)> {
         self.learning
@@ -219,6 +285,19 @@ impl Baseline {
         let rules =
             self.workloads.get_mut(&entry.workload).and_then(|subjects| subjects.get_mut(&entry.subject));
         rules.is_some_and(|rules| rules.remove(entry.disposition, entry.action, &entry.pattern))
+    }
+
+    /// Puts a lower layer below: what it says counts where this one says nothing. The result is for judging only.
+    pub(crate) fn put_below(&mut self, lower: &Self) {
+        for (workload, subjects) in &lower.workloads {
+            let own = self.workloads.entry(workload.clone()).or_default();
+            for (subject, rules) in subjects {
+                own.entry(subject.clone()).or_default().put_below(rules);
+            }
+        }
+        for (workload, actions) in &lower.learning {
+            self.learning.entry(workload.clone()).or_insert_with(|| actions.clone());
+        }
     }
 
     pub(crate) fn rules(&self, workload: &Workload, subject: &Subject) -> Option<&Rules> {

@@ -2,13 +2,14 @@
 //! `pattern`, `yaml`.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::{Baseline, Disposition, Entry};
+use crate::baseline::{Baseline, Disposition, Entry, Rules};
 use crate::entries::EntrySet;
 use crate::judge::Verdict;
-use crate::model::{Action, Behaviour, Observation};
+use crate::model::{Action, Behaviour, Observation, Subject, Workload};
 use crate::pattern::Pattern;
 use crate::yaml::snippet;
 
@@ -30,6 +31,19 @@ impl Baseline {
     /// Explains the verdict that [`Self::judge`] gave on the observation.
     #[must_use]
     pub fn explain(&self, observation: &Observation, verdict: &Verdict) -> Explanation {
+        View::of([("", self)]).explain(observation, verdict)
+    }
+}
+
+/// Baselines with their names, the highest first. Names are told where there are several.
+pub(crate) struct View<'a>(Vec<(&'a str, &'a Baseline)>);
+
+impl<'a> View<'a> {
+    pub(crate) fn of(layers: impl IntoIterator<Item = (&'a str, &'a Baseline)>) -> Self {
+        Self(layers.into_iter().collect())
+    }
+
+    pub(crate) fn explain(&self, observation: &Observation, verdict: &Verdict) -> Explanation {
         let behaviour = &observation.behaviour;
         let can_edit = match verdict {
             Verdict::Novel | Verdict::Learning => true,
@@ -39,7 +53,7 @@ impl Baseline {
         Explanation {
             summary: self.summary(behaviour, verdict),
             nearest: self.nearest(behaviour, verdict),
-            edit: if can_edit { snippet(&Entry::allowing(behaviour)) } else { String::new() },
+            edit: if can_edit { self.edit(behaviour) } else { String::new() },
         }
     }
 
@@ -49,7 +63,7 @@ impl Baseline {
         match verdict {
             Verdict::Allowed => format!("{did}, which the baseline allows"),
             Verdict::Learning => format!("{did}, and {workload} is still learning"),
-            Verdict::Denied => format!("{did}, which the baseline denies"),
+            Verdict::Denied => format!("{did}, which {} denies", self.holder(Disposition::Deny, behaviour)),
             Verdict::Floor(rule) => {
                 let techniques: Vec<&str> = rule.technique_ids().collect();
                 let techniques = match techniques.join(", ") {
@@ -64,19 +78,44 @@ impl Baseline {
         }
     }
 
+    /// The highest layer that has such an entry, as a sentence calls it.
+    fn holder(&self, disposition: Disposition, behaviour: &Behaviour) -> String {
+        match self.0.iter().find(|(_, baseline)| baseline.holds(disposition, behaviour)) {
+            Some((name, _)) if self.0.len() > 1 => format!("layer {name} of the baseline"),
+            _ => "the baseline".to_owned(),
+        }
+    }
+
     fn why_novel(&self, behaviour: &Behaviour) -> String {
         let Behaviour { workload, subject, action, .. } = behaviour;
-        if self.holds(Disposition::Retired, behaviour) {
-            return "which the baseline retired".to_owned();
+        if self.0.iter().any(|(_, baseline)| baseline.holds(Disposition::Retired, behaviour)) {
+            return format!("which {} retired", self.holder(Disposition::Retired, behaviour));
         }
-        let Some(rules) = self.rules(workload, subject) else {
+        if !self.0.iter().any(|(_, baseline)| baseline.rules(workload, subject).is_some()) {
             return format!("and the baseline does not know {subject} in {workload}");
+        }
+        let sets = self.sets(workload, subject, Disposition::Allow, *action);
+        let count = match sets.as_slice() {
+            [] => 0,
+            [alone] => alone.len(),
+            several => several.iter().flat_map(|set| set.iter()).collect::<BTreeSet<_>>().len(),
         };
-        match rules.set(Disposition::Allow, *action).map_or(0, EntrySet::len) {
+        match count {
             0 => format!("and the baseline allows it no {action} at all"),
             1 => format!("which is not the one {action} entry it is allowed"),
             count => format!("which is none of the {count} {action} entries it is allowed"),
         }
+    }
+
+    fn sets(
+        &self,
+        workload: &Workload,
+        subject: &Subject,
+        disposition: Disposition,
+        action: Action,
+    ) -> Vec<&'a EntrySet> {
+        let rules = self.0.iter().filter_map(|(_, baseline)| baseline.rules(workload, subject));
+        rules.filter_map(|rules| rules.set(disposition, action)).collect()
     }
 
     /// Entries of the same action, closest first: of this subject, else of others of the workload. For a denial, the
@@ -86,28 +125,62 @@ impl Baseline {
         let wanted = Pattern::of(*action, object);
         let text = object.to_string();
         let mut best = Vec::new();
-        let rules = self.rules(workload, subject);
-        if *verdict == Verdict::Denied {
-            let set = rules.and_then(|rules| rules.set(Disposition::Deny, *action));
-            for pattern in set.into_iter().flat_map(|set| set.holding(object)) {
-                keep_closest(&mut best, *action, pattern, &text);
-            }
-        } else if let Some(set) = rules.and_then(|rules| rules.set(Disposition::Allow, *action)) {
-            for pattern in set.around(&wanted, SCORED_MAX) {
+        let is_denied = *verdict == Verdict::Denied;
+        let disposition = if is_denied { Disposition::Deny } else { Disposition::Allow };
+        for set in self.sets(workload, subject, disposition, *action) {
+            let holding = set.holding(object).filter(|_| is_denied);
+            let around = set.around(&wanted, if is_denied { 0 } else { SCORED_MAX });
+            for pattern in holding.chain(around) {
                 keep_closest(&mut best, *action, pattern, &text);
             }
         }
-        let mut named: Vec<String> = best.into_iter().map(|(_, entry)| format!("{action} {entry}")).collect();
+        let placed = |subject: &Subject, pattern: &Pattern| {
+            self.placed(&Entry {
+                workload: workload.clone(),
+                subject: subject.clone(),
+                disposition,
+                action: *action,
+                pattern: pattern.clone(),
+            })
+        };
+        let mut named: Vec<String> = best
+            .into_iter()
+            .map(|(_, entry, pattern)| format!("{action} {entry}{}", placed(subject, pattern)))
+            .collect();
+        if is_denied {
+            return named;
+        }
         // Another subject's entry is worth naming only when it is about the same object.
-        let others = self.workloads.get(workload).into_iter().flatten().filter(|(other, rules)| {
-            let is_allowed = |set: &EntrySet| set.contains(&wanted);
-            *verdict != Verdict::Denied
-                && *other != subject
-                && rules.set(Disposition::Allow, *action).is_some_and(is_allowed)
-        });
+        let subjects = self.0.iter().filter_map(|(_, baseline)| baseline.workloads.get(workload)).flatten();
+        let is_allowed =
+            |rules: &Rules| rules.set(Disposition::Allow, *action).is_some_and(|set| set.contains(&wanted));
+        let others = subjects.filter(|(other, rules)| *other != subject && is_allowed(rules));
+        let others: BTreeSet<&Subject> = others.map(|(other, _)| other).collect();
         let room = NEAREST_MAX - named.len();
-        named.extend(others.take(room).map(|(other, _)| format!("{other} {action} {wanted}")));
+        let other = |other: &Subject| format!("{other} {action} {wanted}{}", placed(other, &wanted));
+        named.extend(others.into_iter().take(room).map(other));
         named
+    }
+
+    /// In which layers an entry stands, as it is put behind it.
+    fn placed(&self, entry: &Entry) -> String {
+        if self.0.len() == 1 {
+            return String::new();
+        }
+        let has = |baseline: &Baseline| baseline.listed(entry) == Some(entry.disposition);
+        let names: Vec<&str> =
+            self.0.iter().filter(|(_, baseline)| has(baseline)).map(|(name, _)| *name).collect();
+        format!(" ({})", names.join(", "))
+    }
+
+    /// What to add, and to which layer: the highest that lists the workload, or the highest of all.
+    fn edit(&self, behaviour: &Behaviour) -> String {
+        let edit = snippet(&Entry::allowing(behaviour));
+        let listing = self.0.iter().find(|(_, baseline)| baseline.is_armed(&behaviour.workload));
+        match listing.or(self.0.first()) {
+            Some((name, _)) if self.0.len() > 1 => format!("# layer {name}\n{edit}"),
+            _ => edit,
+        }
     }
 }
 
@@ -115,11 +188,16 @@ impl Baseline {
 /// They are the neighbours of the behaviour in the order of the text, where those that begin alike stand.
 const SCORED_MAX: usize = 1000;
 
+/// An entry with its text, and how close it is.
+type Scored<'a> = (Reverse<usize>, String, &'a Pattern);
+
 /// Puts an entry among the closest ones, best first, if it is one of them.
-fn keep_closest(best: &mut Vec<(Reverse<usize>, String)>, action: Action, pattern: &Pattern, object: &str) {
+fn keep_closest<'a>(best: &mut Vec<Scored<'a>>, action: Action, pattern: &'a Pattern, object: &str) {
     let text = pattern.to_string();
-    best.push((Reverse(closeness(action, &text, object)), text));
+    best.push((Reverse(closeness(action, &text, object)), text, pattern));
     best.sort_unstable();
+    // Several layers may have it.
+    best.dedup();
     best.truncate(NEAREST_MAX);
 }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::baseline::{Baseline, Disposition};
+use crate::baseline::Baseline;
 use crate::floor::{Floor, FloorRule, Held};
 use crate::model::Observation;
 
@@ -45,24 +45,22 @@ impl Baseline {
     #[must_use]
     pub fn judge_held(&self, observation: &Observation, held: Held<'_>) -> Verdict {
         let (behaviour, rule) = (&observation.behaviour, held.rule);
-        if self.holds(Disposition::Deny, behaviour) {
+        let (action, object) = (behaviour.action, &behaviour.object);
+        let rules = self.rules(&behaviour.workload, &behaviour.subject);
+        if rules.is_some_and(|rules| rules.deny(action, object)) {
             return Verdict::Denied;
         }
         if let Some(rule) = rule.filter(|rule| !rule.yields_to_allow) {
             return Verdict::Floor(Arc::clone(rule));
         }
-        let is_retired = || self.holds(Disposition::Retired, behaviour);
-        if self.holds(Disposition::Allow, behaviour) && !is_retired() {
+        if rules.is_some_and(|rules| rules.allow(action, object)) {
             return Verdict::Allowed;
         }
         match rule {
             Some(rule) => Verdict::Floor(Arc::clone(rule)),
-            None if self.is_armed(&behaviour.workload)
-                && !self.is_learning(&behaviour.workload, behaviour.action) =>
-            {
-                if held.is_excused && !is_retired() { Verdict::Allowed } else { Verdict::Novel }
-            }
-            None => Verdict::Learning,
+            None if !self.judges(&behaviour.workload, action) => Verdict::Learning,
+            None if held.is_excused => Verdict::Allowed,
+            None => Verdict::Novel,
         }
     }
 }

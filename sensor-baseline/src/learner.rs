@@ -1,14 +1,18 @@
 //! Remembers what was seen, within bounds. Not what is done with it (see `merge`), and it keeps no file. May call:
-//! `baseline`, `classes`, `floor`, `rotation`, `template`.
+//! `baseline`, `floor`, `merge`, `remembered`, `template`.
+//!
+//! A behaviour on which a rule fired is remembered as *withheld*, whether it was learned before or is seen without the rule
+//! later: it never counts as normal again. Withheld behaviours have bounds of their own and are never evicted, or a flood of
+//! names could bring one back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::baseline::{Baseline, Entry};
-use crate::classes::Classes;
+use crate::baseline::Baseline;
 use crate::floor::{Floor, FloorRule};
-use crate::model::{Behaviour, Observation, Seen, UnixNs, Workload};
-use crate::rotation;
+use crate::merge::{Candidate, merge};
+use crate::model::{Behaviour, HostId, Observation, Seen, UnixNs, Workload};
+use crate::remembered::Remembered;
 use crate::template::template;
 
 /// Bounds of a learner.
@@ -18,11 +22,20 @@ pub struct LearnerLimits {
     pub behaviours_max: usize,
     /// Behaviours of one workload, so that one that never settles does not push out the others.
     pub workload_behaviours_max: usize,
+    /// Withheld behaviours in all, besides those.
+    pub withheld_max: usize,
+    /// Withheld behaviours of one workload.
+    pub workload_withheld_max: usize,
 }
 
 impl Default for LearnerLimits {
     fn default() -> Self {
-        Self { behaviours_max: 100_000, workload_behaviours_max: 20_000 }
+        Self {
+            behaviours_max: 100_000,
+            workload_behaviours_max: 20_000,
+            withheld_max: 10_000,
+            workload_withheld_max: 1_000,
+        }
     }
 }
 
@@ -42,6 +55,8 @@ pub enum Learned {
 pub enum Refusal {
     /// It triggered a floor rule, and nobody can tell from here whether that is normal.
     Floor(Arc<FloorRule>),
+    /// The rule of this name fired on the same behaviour at another time.
+    Withheld(Arc<str>),
     /// Every remembered behaviour of a full learner was seen more than once.
     Full,
     /// A baseline has no text for it: a relative or unfinished path, a port of zero, an unknown subject.
@@ -55,6 +70,10 @@ pub struct LearnerCounters {
     pub learned: u64,
     /// Observations refused because of a floor rule.
     pub refused_floor: u64,
+    /// Observations refused because a rule fired on the same behaviour at another time.
+    pub refused_withheld: u64,
+    /// Observations of rules that fired, of behaviours that could not be remembered as withheld: the bound is reached.
+    pub unwithheld_full: u64,
     /// Observations refused because nothing could be evicted.
     pub refused_full: u64,
     /// Observations that have no text in a baseline.
@@ -72,6 +91,7 @@ pub struct Learner {
     /// Workloads by the number of behaviours that may be evicted, without those that have none.
     evictable: BTreeSet<(usize, Workload)>,
     behaviour_count: usize,
+    withheld_count: usize,
     changed: BTreeSet<Arc<Behaviour>>,
     counters: LearnerCounters,
 }
@@ -82,6 +102,8 @@ struct Known {
     behaviours: BTreeMap<Arc<Behaviour>, Seen>,
     /// Those seen once, by when: what may be evicted, in the order in which it is.
     once: BTreeSet<(UnixNs, Arc<Behaviour>)>,
+    /// None of them is in `behaviours`.
+    withheld: BTreeMap<Arc<Behaviour>, (Seen, Arc<str>)>,
 }
 
 impl Learner {
@@ -101,8 +123,10 @@ impl Learner {
     pub fn observe(&mut self, observation: &Observation) -> Learned {
         // Silenced or not: a silence ends, what is learned stays.
         if let Some(rule) = self.floor.firing(observation) {
+            let rule = Arc::clone(rule);
             self.counters.refused_floor += 1;
-            return Learned::Refused(Refusal::Floor(Arc::clone(rule)));
+            self.withhold(observation, &rule.id);
+            return Learned::Refused(Refusal::Floor(rule));
         }
         if !observation.behaviour.is_nameable() {
             self.counters.refused_no_text += 1;
@@ -111,7 +135,61 @@ impl Learner {
         self.add(Arc::new(template(observation)), Seen::once(observation.time))
     }
 
+    /// Takes an observation on which a rule fired, floor rule or not: its behaviour is not learned any more, and what was
+    /// learned of it is withheld.
+    pub fn withhold(&mut self, observation: &Observation, rule: &str) {
+        if observation.behaviour.is_nameable() {
+            self.put_withheld(Arc::new(template(observation)), Seen::once(observation.time), rule);
+        }
+    }
+
+    fn put_withheld(&mut self, behaviour: Arc<Behaviour>, seen: Seen, rule: &str) {
+        let own = self.workloads.get(&behaviour.workload).map_or(0, |known| known.withheld.len());
+        let is_full =
+            self.withheld_count >= self.limits.withheld_max || own >= self.limits.workload_withheld_max;
+        if is_full && self.withheld_by(&behaviour).is_none() {
+            self.counters.unwithheld_full += 1;
+            return;
+        }
+        let learned = self.unlearn(&behaviour);
+        let known = self.workloads.entry(behaviour.workload.clone()).or_default();
+        let before = known.withheld.remove_entry(&behaviour);
+        self.withheld_count += usize::from(before.is_none());
+        // The one that is held already: a behaviour is in memory once.
+        let (behaviour, seen, by) = match before {
+            // Of several rules the first by name, so that order makes no difference.
+            Some((held, (before, by))) => {
+                (held, before.join(seen), if *by <= *rule { by } else { rule.into() })
+            }
+            None => (behaviour, seen, rule.into()),
+        };
+        let seen = learned.map_or(seen, |learned| learned.join(seen));
+        known.withheld.insert(Arc::clone(&behaviour), (seen, by));
+        self.changed.insert(behaviour);
+    }
+
+    /// Takes a behaviour out of what is learned.
+    fn unlearn(&mut self, behaviour: &Arc<Behaviour>) -> Option<Seen> {
+        let known = self.workloads.get_mut(&behaviour.workload)?;
+        let seen = known.behaviours.remove(behaviour)?;
+        let once_before = known.once.len();
+        known.once.remove(&(seen.last, Arc::clone(behaviour)));
+        let once = known.once.len();
+        self.recount(&behaviour.workload, once_before, once);
+        self.behaviour_count -= 1;
+        Some(seen)
+    }
+
+    fn withheld_by(&self, behaviour: &Behaviour) -> Option<&Arc<str>> {
+        self.workloads.get(&behaviour.workload)?.withheld.get(behaviour).map(|(_, rule)| rule)
+    }
+
     fn add(&mut self, behaviour: Arc<Behaviour>, seen: Seen) -> Learned {
+        if let Some(rule) = self.withheld_by(&behaviour).cloned() {
+            self.counters.refused_withheld += 1;
+            self.put_withheld(behaviour, seen, &rule);
+            return Learned::Refused(Refusal::Withheld(rule));
+        }
         let known = self.workloads.get(&behaviour.workload);
         if let Some((known, before)) = known.and_then(|known| known.behaviours.get_key_value(&behaviour)) {
             // The one that is held already: a behaviour is in memory once.
@@ -158,33 +236,57 @@ impl Learner {
         }
     }
 
-    /// Everything known, in the order of the text form.
+    /// Everything learned, in the order of the text form.
     pub fn behaviours(&self) -> impl Iterator<Item = (&Behaviour, &Seen)> {
         let known = self.workloads.values().flat_map(|known| &known.behaviours);
         known.map(|(behaviour, seen)| (behaviour.as_ref(), seen))
     }
 
-    /// Takes back what [`Self::behaviours`] of an earlier run gave; what is beyond the bounds is refused and counted.
+    /// Everything that is withheld, in the order of the text form, with the rule that withholds it.
+    pub fn withheld(&self) -> impl Iterator<Item = (&Behaviour, &Seen, &str)> {
+        let withheld = self.workloads.values().flat_map(|known| &known.withheld);
+        withheld.map(|(behaviour, (seen, rule))| (behaviour.as_ref(), seen, rule.as_ref()))
+    }
+
+    /// Everything learned, then everything withheld: what [`Self::restore`] and [`merge`] take.
+    pub fn remembered(&self) -> impl Iterator<Item = (&Behaviour, Remembered)> {
+        let learned = self.behaviours().map(|(behaviour, seen)| (behaviour, Remembered::learned(*seen)));
+        let withheld = self
+            .withheld()
+            .map(|(behaviour, seen, rule)| (behaviour, Remembered::withheld(*seen, rule.into())));
+        learned.chain(withheld)
+    }
+
+    /// Takes back what [`Self::remembered`] of an earlier run gave; what is beyond the bounds is refused and counted.
     /// Restored behaviours do not count as changed.
-    pub fn restore(&mut self, behaviours: impl IntoIterator<Item = (Arc<Behaviour>, Seen)>) {
-        for (behaviour, seen) in behaviours {
+    pub fn restore(&mut self, behaviours: impl IntoIterator<Item = (Arc<Behaviour>, Remembered)>) {
+        for (behaviour, remembered) in behaviours {
             let was_changed = self.changed.contains(&behaviour);
-            self.add(Arc::clone(&behaviour), seen);
+            match &remembered.withheld_by {
+                Some(rule) => self.put_withheld(Arc::clone(&behaviour), remembered.seen, rule),
+                None => drop(self.add(Arc::clone(&behaviour), remembered.seen)),
+            }
             if !was_changed {
                 self.changed.remove(&behaviour);
             }
         }
     }
 
-    /// What is new, or was seen again, since the last call. An evicted behaviour is not in it. Shared, so that who keeps
-    /// it takes no second copy.
-    pub fn take_changed(&mut self) -> Vec<(Arc<Behaviour>, Seen)> {
+    /// What is new, was seen again, or is withheld since the last call. An evicted behaviour is not in it. Shared, so that who
+    /// keeps it takes no second copy.
+    pub fn take_changed(&mut self) -> Vec<(Arc<Behaviour>, Remembered)> {
         let changed = std::mem::take(&mut self.changed);
         changed
             .into_iter()
             .filter_map(|behaviour| {
-                let seen = *self.workloads.get(&behaviour.workload)?.behaviours.get(&behaviour)?;
-                Some((behaviour, seen))
+                let known = self.workloads.get(&behaviour.workload)?;
+                let learned = known.behaviours.get(&behaviour).map(|seen| Remembered::learned(*seen));
+                let withheld = || {
+                    let (seen, rule) = known.withheld.get(&behaviour)?;
+                    Some(Remembered::withheld(*seen, Arc::clone(rule)))
+                };
+                let remembered = learned.or_else(withheld)?;
+                Some((behaviour, remembered))
             })
             .collect()
     }
@@ -193,24 +295,27 @@ impl Learner {
     pub fn forget(&mut self, workload: &Workload) {
         if let Some(known) = self.workloads.remove(workload) {
             self.behaviour_count -= known.behaviours.len();
+            self.withheld_count -= known.withheld.len();
             self.recount(workload, known.once.len(), 0);
             self.changed.retain(|behaviour| behaviour.workload != *workload);
         }
     }
 
-    /// Whether a behaviour is known.
+    /// Whether a behaviour is remembered, learned or withheld.
     #[must_use]
     pub fn knows(&self, behaviour: &Behaviour) -> bool {
-        self.workloads.get(&behaviour.workload).is_some_and(|known| known.behaviours.contains_key(behaviour))
+        self.workloads.get(&behaviour.workload).is_some_and(|known| {
+            known.behaviours.contains_key(behaviour) || known.withheld.contains_key(behaviour)
+        })
     }
 
-    /// Number of behaviours known.
+    /// Number of behaviours learned.
     #[must_use]
     pub fn len(&self) -> usize {
         self.behaviour_count
     }
 
-    /// Whether nothing is known.
+    /// Whether nothing is learned.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.behaviour_count == 0
@@ -222,21 +327,17 @@ impl Learner {
         self.counters
     }
 
-    /// A baseline that allows what is known; ports and names that vary become classes.
+    /// What is remembered, as the candidate of one host.
+    #[must_use]
+    pub fn candidate(&self, fleet: &str) -> Candidate {
+        let remembered = self.remembered().map(|(behaviour, known)| (behaviour.clone(), known)).collect();
+        merge(fleet, &[(HostId("this host".to_owned()), remembered)])
+    }
+
+    /// A baseline that allows what is learned; ports and names that vary become classes. What is withheld is retired in it.
     #[must_use]
     pub fn to_baseline(&self, fleet: &str) -> Baseline {
-        let entries: Vec<Entry> =
-            self.behaviours().map(|(behaviour, _)| Entry::allowing(behaviour)).collect();
-        let classes = Classes::of(&entries);
-        let mut baseline = Baseline::empty(fleet);
-        for entry in entries {
-            let entry = classes.settle(entry);
-            rotation::deletion(&entry).into_iter().for_each(|end| {
-                baseline.insert(end);
-            });
-            baseline.insert(entry);
-        }
-        baseline
+        self.candidate(fleet).baseline()
     }
 
     /// Evicts from the workload that is full, or, when all together are too many, from the one with most behaviours
@@ -257,7 +358,7 @@ impl Learner {
         let Some((_, behaviour)) = known.once.pop_first() else { return false };
         known.behaviours.remove(&behaviour);
         let once = known.once.len();
-        if known.behaviours.is_empty() {
+        if known.behaviours.is_empty() && known.withheld.is_empty() {
             self.workloads.remove(&crowded);
         }
         self.changed.remove(&behaviour);
@@ -270,13 +371,39 @@ impl Learner {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Learned, Learner, LearnerLimits, Refusal};
+    use crate::floor::Floor;
     use crate::judge::Verdict;
-    use crate::model::{Observation, Traits, UnixNs};
+    use crate::model::{Behaviour, Observation, Seen, Traits, UnixNs};
+    use crate::remembered::Remembered;
     use crate::testing::{behaviour, observation, observations};
 
     fn seen_at(action: &str, object: &str, time: u64) -> Observation {
         Observation { time: UnixNs(time), ..observation(behaviour(action, object), Traits::default()) }
+    }
+
+    fn limits(behaviours_max: usize, workload_behaviours_max: usize) -> LearnerLimits {
+        LearnerLimits { behaviours_max, workload_behaviours_max, ..LearnerLimits::default() }
+    }
+
+    /// An exec on which `fresh-exec` fires, or does not.
+    fn ran(program: &str, time: u64, executable_is_fresh: bool) -> Observation {
+        let traits = Traits { executable_is_fresh, ..Traits::default() };
+        Observation { traits, ..seen_at("exec", program, time) }
+    }
+
+    fn checkpoint(learner: &Learner) -> Vec<(Arc<Behaviour>, Remembered)> {
+        learner.remembered().map(|(behaviour, known)| (Arc::new(behaviour.clone()), known)).collect()
+    }
+
+    /// What is withheld, and the rules that do it.
+    fn withheld(learner: &Learner) -> Vec<(String, u64, String)> {
+        let told = |(behaviour, seen, rule): (&Behaviour, &Seen, &str)| {
+            (behaviour.object.to_string(), seen.count, rule.to_owned())
+        };
+        learner.withheld().map(told).collect()
     }
 
     #[test]
@@ -298,6 +425,80 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_fired_on_once_is_withheld_for_good() {
+        for order in [[true, false, false], [false, true, false], [false, false, true]] {
+            let mut learner = Learner::new(LearnerLimits::default());
+            for (fires, time) in order.into_iter().zip(1..) {
+                learner.observe(&ran("/srv/product", time, fires));
+            }
+            learner.observe(&ran("/bin/ls", 9, false));
+            assert_eq!(withheld(&learner), [("/srv/product".to_owned(), 3, "fresh-exec".to_owned())]);
+            let baseline = learner.to_baseline("web");
+            let judged = |one: &Observation| baseline.judge(one, Floor::built_in());
+            assert_eq!(judged(&ran("/bin/ls", 9, false)), Verdict::Allowed);
+            assert_eq!(judged(&ran("/srv/product", 9, false)), Verdict::Novel);
+            assert!(
+                matches!(judged(&ran("/srv/product", 9, true)), Verdict::Floor(rule) if rule.id == "fresh-exec")
+            );
+            let mut restored = Learner::new(LearnerLimits::default());
+            restored.restore(checkpoint(&learner));
+            assert!(restored.take_changed().is_empty());
+            let again = restored.observe(&ran("/srv/product", 10, false));
+            assert!(matches!(again, Learned::Refused(Refusal::Withheld(rule)) if &*rule == "fresh-exec"));
+            assert_eq!((restored.len(), restored.counters().refused_withheld), (1, 1));
+            let changed = restored.take_changed();
+            assert_eq!((changed.len(), changed[0].1.seen.count), (1, 4));
+            assert_eq!(changed[0].1.withheld_by.as_deref(), Some("fresh-exec"));
+        }
+    }
+
+    #[test]
+    fn a_template_of_neighbours_does_not_bring_a_withheld_name_back() {
+        let mut learner = Learner::new(LearnerLimits::default());
+        let name = |at: u32| format!("/srv/state/a{at}b{at}c{at}");
+        for at in 1..8 {
+            learner.observe(&seen_at("write", &name(at), 1));
+        }
+        learner.withhold(&seen_at("write", &name(4), 2), "sigma:x");
+        let baseline = learner.to_baseline("web");
+        let verdict = |at| baseline.judge(&seen_at("write", &name(at), 3), Floor::built_in());
+        assert_eq!(
+            (verdict(3), verdict(9), verdict(4)),
+            (Verdict::Allowed, Verdict::Allowed, Verdict::Novel)
+        );
+        assert_eq!(crate::settle(&baseline), baseline);
+        let told = learner.candidate("web").text_of(&baseline);
+        assert!(
+            told.contains("retired:\n        write:\n          - /srv/state/a4b4c4 # withheld: sigma:x\n"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_flood_of_withheld_names_is_counted_and_pushes_none_out() {
+        let limits = LearnerLimits { withheld_max: 5, workload_withheld_max: 3, ..limits(10, 10) };
+        let mut learner = Learner::new(limits);
+        for at in 0..100_u64 {
+            let name = format!("/srv/x{}", char::from(b'a' + u8::try_from(at % 26).unwrap()));
+            let mut one = ran(&name, at, true);
+            one.behaviour.workload.0 = format!("unit:{}.service", at % 4);
+            learner.observe(&one);
+            check_books(&learner);
+        }
+        assert_eq!(learner.withheld().count(), 5);
+        assert_eq!(learner.counters().refused_floor, 100);
+        assert!(learner.counters().unwithheld_full > 50);
+        assert!(learner.withheld().any(|(behaviour, ..)| behaviour.object.to_string() == "/srv/xa"));
+    }
+
+    #[test]
+    fn rules_alone_are_no_reason_to_judge_a_workload() {
+        let mut learner = Learner::new(LearnerLimits::default());
+        learner.observe(&ran("/srv/product", 1, true));
+        assert_eq!(learner.to_baseline("web").workloads().count(), 0);
+    }
+
+    #[test]
     fn an_object_without_a_text_is_refused() {
         let mut learner = Learner::new(LearnerLimits::default());
         let mut odd = seen_at("write", "/x", 1);
@@ -310,7 +511,7 @@ mod tests {
 
     #[test]
     fn a_full_learner_forgets_the_oldest_seen_once_and_keeps_the_rest() {
-        let mut learner = Learner::new(LearnerLimits { behaviours_max: 100, workload_behaviours_max: 3 });
+        let mut learner = Learner::new(limits(100, 3));
         for (object, time) in [("/a", 1), ("/a", 2), ("/b", 4), ("/c", 3), ("/d", 5)] {
             learner.observe(&seen_at("write", object, time));
         }
@@ -326,7 +527,7 @@ mod tests {
 
     #[test]
     fn the_total_bound_holds_across_workloads() {
-        let mut learner = Learner::new(LearnerLimits { behaviours_max: 10, workload_behaviours_max: 10 });
+        let mut learner = Learner::new(limits(10, 10));
         for number in 0..200_u64 {
             let letters: String = number.to_string().bytes().map(|digit| char::from(digit + 49)).collect();
             let mut made = seen_at("write", &format!("/{letters}"), number);
@@ -341,8 +542,7 @@ mod tests {
     #[test]
     fn a_flood_of_names_and_workloads_takes_little_time_and_room() {
         const NAMES: u64 = 40_000;
-        let limits = LearnerLimits { behaviours_max: 20_000, workload_behaviours_max: 10_000 };
-        let mut learner = Learner::new(limits);
+        let mut learner = Learner::new(limits(20_000, 10_000));
         let named = |workload: &str, number: u64| {
             let mut made = seen_at("write", &format!("/srv/x{number}x"), number);
             made.behaviour.workload.0 = format!("unit:{workload}.service");
@@ -376,7 +576,7 @@ mod tests {
         restored.restore(changed);
         assert!(restored.take_changed().is_empty());
         assert_eq!(restored.observe(&seen_at("exec", "/bin/ls", 2)), Learned::Known);
-        assert_eq!(restored.take_changed()[0].1.count, 2);
+        assert_eq!(restored.take_changed()[0].1.seen.count, 2);
     }
 
     fn check_books(learner: &Learner) {
@@ -397,9 +597,12 @@ mod tests {
                 .eq(evictable.filter(|(count, _)| *count > 0).collect::<std::collections::BTreeSet<_>>())
         );
         assert_eq!(learner.behaviours().count(), learner.len());
-        assert!(learner.changed.iter().all(|made| {
-            learner.workloads.get(&made.workload).is_some_and(|known| known.behaviours.contains_key(made))
-        }));
+        assert_eq!(learner.withheld().count(), learner.withheld_count);
+        for known in learner.workloads.values() {
+            assert!(known.withheld.len() <= learner.limits.workload_withheld_max);
+            assert!(known.withheld.keys().all(|made| !known.behaviours.contains_key(made)));
+        }
+        assert!(learner.changed.iter().all(|made| learner.knows(made)));
     }
 
     proptest::proptest! {
@@ -408,13 +611,39 @@ mod tests {
             made in proptest::collection::vec((0..4_u8, 0..6_u8, 0..9_u64), 0..60),
             (all, own) in (1..9_usize, 1..6_usize),
         ) {
-            let mut learner = Learner::new(LearnerLimits { behaviours_max: all, workload_behaviours_max: own });
+            let mut learner = Learner::new(LearnerLimits { withheld_max: 6, workload_withheld_max: 4, ..limits(all, own) });
             for (workload, name, time) in made {
                 let mut one = seen_at("write", &format!("/{}", char::from(b'a' + name)), time);
                 one.behaviour.workload.0 = format!("unit:{workload}.service");
-                if name == 5 { learner.forget(&one.behaviour.workload) } else { learner.observe(&one); }
+                match (name, time) {
+                    (5, _) => learner.forget(&one.behaviour.workload),
+                    (_, 8) => learner.withhold(&one, "r"),
+                    _ => drop(learner.observe(&one)),
+                }
                 check_books(&learner);
                 proptest::prop_assert!(learner.len() <= all);
+            }
+        }
+
+        #[test]
+        fn what_was_withheld_is_never_allowed_and_order_does_not_matter(
+            made in proptest::collection::vec((0..7_u8, 0..9_u64, proptest::bool::weighted(0.2)), 0..30),
+        ) {
+            let made: Vec<Observation> = made
+                .into_iter()
+                .map(|(name, time, fires)| {
+                    let traits = Traits { acting_is_shell: fires, ..Traits::default() };
+                    Observation { traits, ..seen_at("listen", &format!("tcp 0.0.0.0 4000{name}"), time) }
+                })
+                .collect();
+            let (mut forward, mut backward) =
+                (Learner::new(LearnerLimits::default()), Learner::new(LearnerLimits::default()));
+            made.iter().for_each(|one| drop(forward.observe(one)));
+            made.iter().rev().for_each(|one| drop(backward.observe(one)));
+            proptest::prop_assert_eq!(checkpoint(&forward), checkpoint(&backward));
+            let baseline = forward.to_baseline("web");
+            for one in made.iter().filter(|one| one.traits.acting_is_shell) {
+                proptest::prop_assert!(matches!(baseline.judge(one, Floor::built_in()), Verdict::Floor(_)));
             }
         }
 
@@ -430,7 +659,7 @@ mod tests {
             proptest::prop_assert!(forward.behaviours().eq(backward.behaviours()));
             let baseline = forward.to_baseline("web");
             let mut restored = Learner::new(LearnerLimits::default());
-            restored.restore(forward.behaviours().map(|(behaviour, seen)| (std::sync::Arc::new(behaviour.clone()), *seen)));
+            restored.restore(checkpoint(&forward));
             proptest::prop_assert_eq!(&restored.to_baseline("web"), &baseline);
             proptest::prop_assert!(restored.behaviours().eq(forward.behaviours()));
             for (one, taken) in made.iter().zip(taken) {

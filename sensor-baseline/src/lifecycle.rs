@@ -133,6 +133,8 @@ pub struct Dimension {
     pub newest: UnixNs,
     /// New behaviours to be expected in a day.
     pub new_per_day: f64,
+    /// Behaviours that stay out of the candidate, by the rule that fired on them.
+    pub withheld: BTreeMap<String, u64>,
 }
 
 /// What else is known than what was learned.
@@ -179,6 +181,12 @@ impl Candidate {
                 learned.entry((workload, action)).or_insert_with(|| Dimension::empty(workload, action));
             dimension.state = if novel >= criteria.novel_max { State::Drifting } else { State::Armed };
         }
+        for (entry, rule) in self.withheld() {
+            let dimension = learned
+                .entry((&entry.workload, entry.action))
+                .or_insert_with(|| Dimension::empty(&entry.workload, entry.action));
+            *dimension.withheld.entry(rule.to_owned()).or_default() += 1;
+        }
         learned.into_values().collect()
     }
 }
@@ -195,6 +203,7 @@ impl Dimension {
             seen: Seen { count: 0, first: UnixNs(u64::MAX), last: UnixNs(0) },
             newest: UnixNs(0),
             new_per_day: 0.0,
+            withheld: BTreeMap::new(),
         }
     }
 
@@ -255,6 +264,7 @@ mod tests {
     use crate::judge::Verdict;
     use crate::merge::merge;
     use crate::model::{Action, HostId, Seen, Traits, UnixNs, Workload};
+    use crate::remembered::Remembered;
     use crate::testing::{baseline, behaviour, observation};
     use std::collections::BTreeMap;
 
@@ -266,7 +276,7 @@ mod tests {
     fn writes(sightings: &[Seen], now: u64, lost: u64) -> Dimension {
         let made = sightings.iter().enumerate().map(|(at, seen)| {
             let name: String = at.to_string().bytes().map(|digit| char::from(digit + 49)).collect();
-            (behaviour("write", &format!("/{name}")), *seen)
+            (behaviour("write", &format!("/{name}")), Remembered::learned(*seen))
         });
         let candidate = merge("web", &[(HostId("a".to_owned()), made.collect())]);
         let circumstances =
@@ -324,9 +334,12 @@ mod tests {
     fn what_will_not_settle_is_left_to_be_learned() {
         let restless = (0..30).map(|day| {
             let name: String = day.to_string().bytes().map(|digit| char::from(digit + 49)).collect();
-            (behaviour("write", &format!("/{name}")), seen(1, day * DAY_NS, day * DAY_NS))
+            (
+                behaviour("write", &format!("/{name}")),
+                Remembered::learned(seen(1, day * DAY_NS, day * DAY_NS)),
+            )
         });
-        let settled = (behaviour("exec", "/bin/a"), seen(99, 0, 30 * DAY_NS));
+        let settled = (behaviour("exec", "/bin/a"), Remembered::learned(seen(99, 0, 30 * DAY_NS)));
         let hosts = [(HostId("a".to_owned()), restless.chain([settled]).collect())];
         let candidate = merge("web", &hosts);
         let now = UnixNs(30 * DAY_NS);

@@ -1,5 +1,5 @@
 //! What is odd about a baseline that parses: entries without effect, and entries that allow more than a person may
-//! mean. Changes nothing. May call: `baseline`, `entries`, `floor`, `object`, `pattern`.
+//! mean. Changes nothing. May call: `baseline`, `entries`, `floor`, `layers`, `object`, `pattern`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::baseline::{Baseline, Disposition, Entry, Rules};
 use crate::entries::EntrySet;
 use crate::floor::Floor;
+use crate::layers::{Layer, Layers};
 use crate::model::{Action, Behaviour, Observation, Traits, UnixNs};
 use crate::object::{Endpoint, Object, Protocol};
 use crate::pattern::{Pattern, Ports};
@@ -84,6 +85,50 @@ pub fn lint(baseline: &Baseline, floor: &Floor) -> Vec<Lint> {
     baseline.entries().filter_map(odd).collect()
 }
 
+/// An entry of a layer that another layer leaves without effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerLint {
+    /// The layer that the entry stands in.
+    pub layer: String,
+    /// The entry, and what is odd about it.
+    pub lint: Lint,
+    /// The layer of the other entry.
+    pub by_layer: String,
+}
+
+impl fmt::Display for LayerLint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}, in layer {}", self.layer, self.lint, self.by_layer)
+    }
+}
+
+/// Which entries of layers others leave without effect: what one allows and any other denies, or a higher one retired. Not
+/// what is odd about each layer alone.
+#[must_use]
+pub fn lint_layers(layers: &Layers) -> Vec<LayerLint> {
+    let layers = layers.layers();
+    let odd = |at: usize, entry: Entry| {
+        let object = only_object(&entry.pattern).filter(|_| entry.disposition == Disposition::Allow)?;
+        let overruling = |(place, other): (usize, &Layer)| {
+            let rules = other.baseline.rules(&entry.workload, &entry.subject).filter(|_| place != at)?;
+            let holding = |disposition| {
+                let by = rules.set(disposition, entry.action)?.holding(&object).next()?.clone();
+                Some(Oddity::Overruled { disposition, by })
+            };
+            let oddity = holding(Disposition::Deny)
+                .or_else(|| holding(Disposition::Retired).filter(|_| place > at))?;
+            Some((oddity, other.name.clone()))
+        };
+        let (oddity, by_layer) = layers.iter().enumerate().rev().find_map(overruling)?;
+        let lint = Lint { entry: entry.clone(), oddity };
+        Some(LayerLint { layer: layers[at].name.clone(), lint, by_layer })
+    };
+    let all = layers.iter().enumerate();
+    all.flat_map(|(at, layer)| layer.baseline.entries().map(move |entry| (at, entry)))
+        .filter_map(|(at, entry)| odd(at, entry))
+        .collect()
+}
+
 /// The worst first: no effect before too much effect.
 fn oddity(rules: &Rules, entry: &Entry, floor: &Floor) -> Option<Oddity> {
     if let Some(object) = only_object(&entry.pattern) {
@@ -158,7 +203,8 @@ fn held_by_floor(entry: &Entry, object: &Object, floor: &Floor) -> Option<String
 
 #[cfg(test)]
 mod tests {
-    use super::lint;
+    use super::{lint, lint_layers};
+    use crate::layers::{Layer, Layers};
     use crate::testing::baseline;
 
     fn check(rules: &str, expected: &[&str]) {
@@ -197,6 +243,24 @@ mod tests {
                 "allow write /etc/ld.so.preload: has no effect: floor rule ld-preload holds whatever a baseline allows",
             ],
         );
+    }
+
+    #[test]
+    fn entries_that_another_layer_leaves_without_effect_are_named() {
+        let of = |name: &str, rules: &str| Layer::new(name, baseline(rules));
+        let lints = lint_layers(&Layers::new(vec![
+            of("vendor", "{exec: [/bin/sh, /bin/ls, /bin/*], retired: {exec: [/bin/id]}}"),
+            of("fleet", "{exec: [/bin/id, /bin/cat], retired: {exec: [/bin/ls]}}"),
+            of("host", "deny: {exec: [/bin/*h, /bin/cat]}"),
+        ]));
+        let lints: Vec<String> = lints.iter().map(ToString::to_string).collect();
+        let allow = "unit:a.service /usr/bin/a allow exec";
+        let expected = [
+            format!("vendor: {allow} /bin/ls: has no effect: /bin/ls is retired, in layer fleet"),
+            format!("vendor: {allow} /bin/sh: has no effect: /bin/*h is denied, in layer host"),
+            format!("fleet: {allow} /bin/cat: has no effect: /bin/cat is denied, in layer host"),
+        ];
+        assert_eq!(lints, expected);
     }
 
     #[test]

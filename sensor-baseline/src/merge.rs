@@ -1,16 +1,21 @@
 //! What the hosts of a fleet learned, put together with host counts. Not arming it: a candidate is for a person to
-//! review. May call: `baseline`, `classes`, `model`, `rotation`, `yaml`.
+//! review. May call: `baseline`, `classes`, `model`, `remembered`, `rotation`, `yaml`.
 //!
 //! A merge depends on nothing but which host saw what: order and grouping of the input do not matter, and a host
 //! that is named twice counts once.
+//!
+//! What a rule fired on, on whichever host, is *withheld*: it is no evidence for anything, and stands in the candidate as
+//! retired. So no template made of its neighbours allows it, it does not come back when baselines are put together, and
+//! whoever reviews the candidate sees it where it would have stood.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::baseline::{Baseline, Disposition, Entry};
 use crate::classes::Classes;
 use crate::lifecycle::{Dimension, State};
-use crate::model::{Action, Behaviour, HostId, Seen, Subject, Workload};
-use crate::pattern::Pattern;
+use crate::model::{Action, Behaviour, HostId, Seen, Workload};
+use crate::remembered::Remembered;
 use crate::rotation;
 use crate::yaml::{Notes, write};
 
@@ -26,6 +31,15 @@ pub struct Support {
 /// Which hosts saw a behaviour, and how often each.
 type Sightings = BTreeMap<HostId, Seen>;
 
+/// Why an entry is withheld, and on how many hosts.
+#[derive(Debug, Clone, PartialEq)]
+struct Withholding {
+    behaviour: Behaviour,
+    /// Of several rules the first by name.
+    rule: Arc<str>,
+    hosts: BTreeSet<HostId>,
+}
+
 /// A baseline that is proposed, with the host count of each entry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
@@ -34,6 +48,8 @@ pub struct Candidate {
     host_count: usize,
     refused_count: usize,
     support: BTreeMap<Entry, Support>,
+    /// By the entry that takes it back.
+    withheld: BTreeMap<Entry, Withholding>,
     current: Option<Baseline>,
     unstable: BTreeSet<(Workload, Action)>,
 }
@@ -41,15 +57,23 @@ pub struct Candidate {
 /// Merges what hosts learned. A host that reports the same behaviour twice counts once, with its higher count, since
 /// counts are totals. A behaviour that a baseline has no text for, which no honest agent sends, is refused and counted.
 #[must_use]
-pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candidate {
+pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Remembered)>)]) -> Candidate {
+    let withheld = withheld(hosts);
+    let mut held = Baseline::empty(fleet);
+    for entry in withheld.keys() {
+        held.insert(entry.clone());
+    }
     let mut names = BTreeSet::new();
     let mut refused = BTreeSet::new();
     let mut sightings: BTreeMap<Entry, Sightings> = BTreeMap::new();
     for (host, behaviours) in hosts {
         names.insert(host);
-        for (behaviour, seen) in behaviours {
+        for (behaviour, Remembered { seen, .. }) in behaviours {
             if !behaviour.is_nameable() {
                 refused.insert(behaviour);
+                continue;
+            }
+            if held.holds(Disposition::Retired, behaviour) {
                 continue;
             }
             let hosts = sightings.entry(Entry::allowing(behaviour)).or_default();
@@ -69,9 +93,32 @@ pub fn merge(fleet: &str, hosts: &[(HostId, Vec<(Behaviour, Seen)>)]) -> Candida
         host_count: names.len(),
         refused_count: refused.len(),
         support: support.collect(),
+        withheld,
         current: None,
         unstable: BTreeSet::new(),
     }
+}
+
+/// What a rule fired on, on any host.
+fn withheld(hosts: &[(HostId, Vec<(Behaviour, Remembered)>)]) -> BTreeMap<Entry, Withholding> {
+    let mut withheld: BTreeMap<Entry, Withholding> = BTreeMap::new();
+    let rows = hosts.iter().flat_map(|(host, behaviours)| behaviours.iter().map(move |row| (host, row)));
+    for (host, (behaviour, remembered)) in rows {
+        let Some(rule) = remembered.withheld_by.as_ref().filter(|_| behaviour.is_nameable()) else {
+            continue;
+        };
+        let entry = Entry { disposition: Disposition::Retired, ..Entry::allowing(behaviour) };
+        let holding = withheld.entry(entry).or_insert_with(|| Withholding {
+            behaviour: behaviour.clone(),
+            rule: Arc::clone(rule),
+            hosts: BTreeSet::new(),
+        });
+        // Two behaviours may have the same text; which one comes first makes no difference.
+        holding.behaviour = holding.behaviour.clone().min(behaviour.clone());
+        holding.rule = Arc::clone(rule).min(Arc::clone(&holding.rule));
+        holding.hosts.insert(host.clone());
+    }
+    withheld
 }
 
 /// The sightings with varying ports and names put together; what one host saw of a class is added up. Whoever saw a step
@@ -126,21 +173,46 @@ impl Candidate {
         let mut baseline = self.current.clone().unwrap_or_default();
         baseline.fleet.clone_from(&self.fleet);
         baseline.version = self.version;
-        for entry in self.support.keys() {
-            let is_judged = |current: &Baseline| {
-                current.is_armed(&entry.workload) && !current.is_learning(&entry.workload, entry.action)
-            };
-            let is_unstable = self.unstable.contains(&(entry.workload.clone(), entry.action));
-            let is_open = !is_unstable && !self.current.as_ref().is_some_and(is_judged);
-            // What a person denied or retired stays so.
-            if is_open && baseline.listed(entry).is_none() {
-                baseline.insert(entry.clone());
-            }
-        }
         for (workload, action) in &self.unstable {
             baseline.leave_learning(workload.clone(), *action);
         }
+        let is_open = |entry: &&Entry| {
+            let is_judged = |current: &Baseline| current.judges(&entry.workload, entry.action);
+            !self.current.as_ref().is_some_and(is_judged)
+        };
+        let is_stable = |entry: &&Entry| !self.unstable.contains(&(entry.workload.clone(), entry.action));
+        let open: Vec<&Entry> = self.support.keys().filter(is_open).filter(is_stable).collect();
+        for entry in &open {
+            baseline.arm(entry.workload.clone());
+        }
+        for (entry, Withholding { behaviour, .. }) in &self.withheld {
+            // What a person allows stays so; and what rules fired on is no reason to judge a workload.
+            let is_wanted = is_open(&entry)
+                && baseline.is_armed(&entry.workload)
+                && !baseline.holds(Disposition::Allow, behaviour);
+            if is_wanted && baseline.listed(entry).is_none() {
+                baseline.insert(entry.clone());
+            }
+        }
+        for entry in open {
+            // What is withheld, and what a person denied or retired, stays so.
+            if baseline.listed(entry).is_none() {
+                baseline.insert(entry.clone());
+            }
+        }
         baseline
+    }
+
+    /// What rules keep out of the candidate, with the rule of each, in the order of the text form. The entries are those
+    /// that take it back.
+    pub fn withheld(&self) -> impl Iterator<Item = (&Entry, &str)> {
+        self.withheld.iter().map(|(entry, holding)| (entry, holding.rule.as_ref()))
+    }
+
+    /// The text of a baseline that was made of this candidate, with `# withheld: RULE` behind each entry of that kind.
+    #[must_use]
+    pub fn text_of(&self, baseline: &Baseline) -> String {
+        write(baseline, &Withholdings(&self.withheld))
     }
 
     /// Every entry that hosts support, with its support, in the order of the text form.
@@ -179,28 +251,39 @@ impl Notes for Candidate {
         for (workload, action) in &self.unstable {
             lines.push(format!("Will not settle, and stays to be learned: {workload} {action}."));
         }
+        let withheld = self.withheld.len();
+        if withheld > 0 {
+            lines.push(format!(
+                "Rules fired on {withheld} behaviours: they are withheld, as retired, until somebody allows them."
+            ));
+        }
         if self.refused_count > 0 {
             lines.push(format!("Left out: {} behaviours that have no text.", self.refused_count));
         }
         lines
     }
 
-    fn entry(
-        &self,
-        workload: &Workload,
-        subject: &Subject,
-        action: Action,
-        pattern: &Pattern,
-    ) -> Option<String> {
-        let entry = Entry {
-            workload: workload.clone(),
-            subject: subject.clone(),
-            disposition: Disposition::Allow,
-            action,
-            pattern: pattern.clone(),
+    fn entry(&self, entry: &Entry) -> Option<String> {
+        let support = self.support.get(entry).map(|support| (String::new(), support.hosts));
+        let withheld = || {
+            let holding = self.withheld.get(entry)?;
+            Some((format!("withheld: {}, ", holding.rule), holding.hosts.len()))
         };
-        let support = self.support.get(&entry)?;
-        Some(format!("{} of {} hosts", support.hosts, self.host_count))
+        let (reason, hosts) = support.or_else(withheld)?;
+        Some(format!("{reason}{hosts} of {} hosts", self.host_count))
+    }
+}
+
+/// Only the rules that withhold.
+struct Withholdings<'a>(&'a BTreeMap<Entry, Withholding>);
+
+impl Notes for Withholdings<'_> {
+    fn header(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn entry(&self, entry: &Entry) -> Option<String> {
+        self.0.get(entry).map(|holding| format!("withheld: {}", holding.rule))
     }
 }
 
@@ -209,13 +292,17 @@ mod tests {
     use super::{Candidate, merge};
     use crate::baseline::{Baseline, Disposition};
     use crate::model::{Behaviour, HostId, Seen, UnixNs};
+    use crate::remembered::Remembered;
     use crate::testing::{baseline, behaviour, observations};
 
-    type Host = (HostId, Vec<(Behaviour, Seen)>);
+    type Host = (HostId, Vec<(Behaviour, Remembered)>);
+
+    fn once(time: u64) -> Remembered {
+        Remembered::learned(Seen::once(UnixNs(time)))
+    }
 
     fn host(name: &str, objects: &[&str]) -> Host {
-        let behaviours =
-            objects.iter().map(|object| (behaviour("write", object), Seen::once(UnixNs(1)))).collect();
+        let behaviours = objects.iter().map(|object| (behaviour("write", object), once(1))).collect();
         (HostId(name.to_owned()), behaviours)
     }
 
@@ -230,9 +317,41 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_fired_on_anywhere_is_withheld_everywhere() {
+        let mut one = host("a", &["/x", "/y"]);
+        one.1[1].1.withheld_by = Some("fresh-exec".into());
+        let candidate = merge("web", &[one, host("b", &["/x", "/y"]), host("c", &["/y"])]);
+        let text = candidate.to_yaml();
+        assert!(text.starts_with("# Candidate for fleet web: what 3 hosts learned.\n"), "{text}");
+        assert!(text.contains("\n# Rules fired on 1 behaviours: they are withheld"), "{text}");
+        assert!(
+            text.contains("retired:\n        write:\n          - /y # withheld: fresh-exec, 1 of 3 hosts\n"),
+            "{text}"
+        );
+        assert!(text.contains("write:\n        - /x # 2 of 3 hosts\n"), "{text}");
+        assert_eq!(Baseline::parse(&text).unwrap(), candidate.baseline());
+        let withheld: Vec<_> =
+            candidate.withheld().map(|(entry, rule)| (entry.pattern.to_string(), rule)).collect();
+        assert_eq!(withheld, [("/y".to_owned(), "fresh-exec")]);
+    }
+
+    #[test]
+    fn a_person_allows_what_is_withheld() {
+        let mut one = host("a", &["/x", "/y"]);
+        one.1[1].1.withheld_by = Some("fresh-exec".into());
+        for allowed in ["/y", "/*"] {
+            let mut current = baseline(&format!("write: ['{allowed}']"));
+            current.leave_learning(one.1[0].0.workload.clone(), crate::Action::Write);
+            let proposed = merge("web", std::slice::from_ref(&one)).over(&current).baseline();
+            assert!(!proposed.holds(Disposition::Retired, &behaviour("write", "/y")), "{allowed}");
+            assert!(proposed.holds(Disposition::Allow, &behaviour("write", "/y")), "{allowed}");
+        }
+    }
+
+    #[test]
     fn ports_that_vary_over_hosts_become_their_class() {
         let listener = |name: &str, ports: &[u16]| {
-            let one = |port| (behaviour("listen", &format!("tcp 0.0.0.0 {port}")), Seen::once(UnixNs(1)));
+            let one = |port| (behaviour("listen", &format!("tcp 0.0.0.0 {port}")), once(1));
             (HostId(name.to_owned()), ports.iter().copied().map(one).collect())
         };
         let text = merge("web", &[listener("a", &[40001, 40002]), listener("b", &[40003])]).to_yaml();
@@ -243,9 +362,7 @@ mod tests {
     fn a_behaviour_without_a_text_does_not_spoil_the_candidate() {
         let mut hostile = host("a", &["/x"]);
         let odd = behaviour("write", "/y");
-        hostile
-            .1
-            .push((Behaviour { workload: crate::Workload("evil".to_owned()), ..odd }, Seen::once(UnixNs(1))));
+        hostile.1.push((Behaviour { workload: crate::Workload("evil".to_owned()), ..odd }, once(1)));
         let candidate = merge("web", &[hostile]);
         assert_eq!((candidate.refused_count(), candidate.baseline().entry_count()), (1, 1));
         assert!(candidate.to_yaml().starts_with("# Candidate for fleet web: what 1 host learned.\n"));
@@ -262,7 +379,7 @@ mod tests {
         let mut other = host("a", &["/x", "/y", "/z", "/deleted-line"]);
         other.1.push((
             Behaviour { workload: crate::Workload("host".to_owned()), ..behaviour("exec", "/bin/ls") },
-            Seen::once(UnixNs(1)),
+            once(1),
         ));
         let proposed = merge("web", &[other]).over(&current).baseline();
         assert_eq!(proposed.version, Some(4));
@@ -275,15 +392,22 @@ mod tests {
 
     fn hosts() -> impl proptest::strategy::Strategy<Value = Vec<Host>> {
         use proptest::strategy::Strategy as _;
-        proptest::collection::vec(("[a-c]", observations(), 1..9_u64), 0..5).prop_map(|hosts| {
-            let seen = |count| Seen { count, first: UnixNs(count), last: UnixNs(count) };
-            hosts
-                .into_iter()
-                .map(|(name, made, count)| {
-                    (HostId(name), made.into_iter().map(|one| (one.behaviour, seen(count))).collect())
-                })
-                .collect()
-        })
+        proptest::collection::vec(("[a-c]", observations(), 1..9_u64, proptest::option::of("[x-z]")), 0..5)
+            .prop_map(|hosts| {
+                let seen = |count| Seen { count, first: UnixNs(count), last: UnixNs(count) };
+                hosts
+                    .into_iter()
+                    .map(|(name, made, count, rule)| {
+                        // A rule fires on what a host does at even times.
+                        let remembered = |time: u64| Remembered {
+                            seen: seen(count),
+                            withheld_by: rule.as_deref().filter(|_| time.is_multiple_of(2)).map(Into::into),
+                        };
+                        let rows = made.into_iter().map(|one| (one.behaviour, remembered(one.time.0)));
+                        (HostId(name), rows.collect())
+                    })
+                    .collect()
+            })
     }
 
     fn merged(hosts: &[Host]) -> Candidate {
@@ -300,6 +424,12 @@ mod tests {
             proptest::prop_assert_eq!(merged(&forward), merged(&twice));
             let text = merged(&forward).to_yaml();
             proptest::prop_assert_eq!(Baseline::parse(&text).unwrap(), merged(&forward).baseline());
+            let proposed = merged(&forward).baseline();
+            for (behaviour, known) in forward.iter().flat_map(|(_, rows)| rows) {
+                let is_allowed = proposed.holds(Disposition::Allow, behaviour)
+                    && !proposed.holds(Disposition::Retired, behaviour);
+                proptest::prop_assert!(known.withheld_by.is_none() || !is_allowed);
+            }
         }
     }
 }

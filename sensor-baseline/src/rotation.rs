@@ -33,6 +33,7 @@ mod tests {
     use super::deletion;
     use crate::baseline::Entry;
     use crate::model::{Action, HostId, Seen, Traits, UnixNs};
+    use crate::remembered::Remembered;
     use crate::template::template;
     use crate::testing::{behaviour, observation};
     use crate::{Floor, Verdict, merge};
@@ -70,7 +71,7 @@ mod tests {
         let days = (1..14).map(|day| {
             let step = format!("/var/log/a.log.{day}.gz -> /var/log/a.log.{}.gz", day + 1);
             let step = template(&observation(behaviour("rename", &step), Traits::default()));
-            (HostId(format!("{day:02}")), vec![(step, Seen::once(UnixNs(day)))])
+            (HostId(format!("{day:02}")), vec![(step, Remembered::learned(Seen::once(UnixNs(day))))])
         });
         let candidate = merge("web", &days.collect::<Vec<_>>());
         let supports: Vec<usize> = candidate.entries().map(|(_, support)| support.hosts).collect();

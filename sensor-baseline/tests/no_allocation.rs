@@ -1,6 +1,6 @@
 //! Judging takes no memory. Not its time: that is `benches/judge.rs`. It may call the crate's public items.
 
-use sensor_baseline::Floor;
+use sensor_baseline::{Baseline, Floor, Layer, Layers};
 
 mod support;
 
@@ -14,6 +14,25 @@ fn judging_allocates_nothing() {
             for _ in 0..100 {
                 assert_eq!(baseline.judge(&observation, Floor::built_in()), expected);
             }
+        });
+        assert_eq!(used.count_total, 0, "{expected:?} {name}");
+    }
+}
+
+#[test]
+fn judging_by_layers_allocates_nothing() {
+    let vendor = "fleet: v\nworkloads:\n  unit:s10.service:\n    /usr/sbin/s10: {exec: [/opt/v], retired: {exec: [/opt/r]}}\n";
+    let host = "fleet: h\nworkloads:\n  unit:s10.service:\n    /usr/sbin/s10: {exec: [/opt/h]}\n";
+    let parsed = |text| Baseline::parse(text).expect("the text is a baseline");
+    let layers = Layers::new(vec![
+        Layer::new("vendor", parsed(vendor)),
+        Layer::new("fleet", support::baseline()),
+        Layer::new("host", parsed(host)),
+    ]);
+    for (name, observation, expected) in support::observations() {
+        assert_eq!(layers.judge(&observation, Floor::built_in()), expected, "{name}");
+        let used = allocation_counter::measure(|| {
+            assert_eq!(layers.judge(&observation, Floor::built_in()), expected);
         });
         assert_eq!(used.count_total, 0, "{expected:?} {name}");
     }

@@ -831,6 +831,19 @@ pub struct Learned {
     pub revision: u64,
     #[prost(message, repeated, tag = "3")]
     pub behaviours: ::prost::alloc::vec::Vec<LearnedBehaviour>,
+    /// Behaviours on which a rule fired, in the same order of revisions: they never enter a candidate, whatever was learned.
+    /// They stand apart so that who does not know of them does not take them for learned.
+    #[prost(message, repeated, tag = "4")]
+    pub withheld: ::prost::alloc::vec::Vec<WithheldBehaviour>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithheldBehaviour {
+    /// Counts every sighting, whether the rule fired or not.
+    #[prost(message, optional, tag = "1")]
+    pub seen: ::core::option::Option<LearnedBehaviour>,
+    /// Id of the floor rule, or "sigma:" and that of the Sigma rule.
+    #[prost(string, tag = "2")]
+    pub rule: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BaselineStatus {

@@ -7,13 +7,14 @@ mod learn;
 mod silences;
 
 use super::learn::write_whole;
-use super::{EXIT_FINDINGS, FloorArguments, read_baseline, unix_now};
+use super::{AroundArguments, EXIT_FINDINGS, FloorArguments, unix_now};
 use crate::floor_files;
+use crate::layer_files::{LayerFile, read_baseline, read_layers};
 use anyhow::Context as _;
 use clap::Subcommand;
 use sensor_baseline::{
     Action, Baseline, Behaviour, Floor, FloorRule as Rule, Object, Observation, Subject, Traits, UnixNs,
-    Workload, diff, lint, settle, union,
+    Workload, diff, lint, lint_layers, settle, union,
 };
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -43,9 +44,12 @@ pub(super) enum BaselineCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LintArguments {
-    /// Baselines to look at.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// Baselines to look at, one by one.
+    #[arg(required = true, value_name = "[LAYER=]FILE")]
+    files: Vec<LayerFile>,
+    /// Also name entries that another of the files leaves without effect: they are layers, the lowest first.
+    #[arg(long)]
+    layers: bool,
     #[command(flatten)]
     floor: FloorArguments,
 }
@@ -81,7 +85,8 @@ pub(super) struct MergeArguments {
 #[derive(Debug, clap::Args)]
 pub(super) struct ExplainArguments {
     /// The baseline.
-    file: PathBuf,
+    #[arg(value_name = "[LAYER=]FILE")]
+    file: LayerFile,
     /// For example `unit:nginx.service`.
     workload: String,
     /// For example `/usr/sbin/nginx`.
@@ -91,6 +96,8 @@ pub(super) struct ExplainArguments {
     action: Action,
     /// What was done: `/usr/bin/id`, `tcp 10.0.0.5 5432` (of a listener its address and port), `/old -> /new`.
     object: String,
+    #[command(flatten)]
+    around: AroundArguments,
     #[command(flatten)]
     floor: FloorArguments,
 }
@@ -113,9 +120,13 @@ fn run_lint(arguments: &LintArguments) -> anyhow::Result<ExitCode> {
     let mut text = String::new();
     let floor = arguments.floor.load()?;
     for file in &arguments.files {
-        for lint in lint(&read_baseline(file)?, &floor) {
-            text += &format!("{}: {lint}\n", file.display());
+        for lint in lint(&read_baseline(&file.path)?, &floor) {
+            text += &format!("{}: {lint}\n", file.path.display());
         }
+    }
+    if arguments.layers {
+        let lints = lint_layers(&read_layers(&arguments.files)?);
+        text.extend(lints.iter().map(|lint| format!("{lint}\n")));
     }
     print(&text)?;
     Ok(found(!text.is_empty()))
@@ -162,7 +173,7 @@ fn run_merge(arguments: &MergeArguments) -> anyhow::Result<ExitCode> {
     };
     let merged = settle(&union(&fleet, &baselines));
     check_text(&merged)?;
-    write(arguments.output.as_deref(), &merged)?;
+    write(arguments.output.as_deref(), &merged.to_yaml())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -179,7 +190,7 @@ fn same_fleet(baselines: &[Baseline], files: &[PathBuf]) -> anyhow::Result<Strin
 }
 
 fn run_explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
-    let baseline = read_baseline(&arguments.file)?;
+    let baseline = arguments.around.read(&arguments.file)?;
     let object = Object::parse(arguments.action, &arguments.object)
         .with_context(|| format!("object of {}", arguments.action))?;
     let behaviour = Behaviour {
@@ -190,7 +201,7 @@ fn run_explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     };
     let observation = Observation { behaviour, traits: Traits::default(), time: UnixNs::default() };
     if !baseline.is_armed(&observation.behaviour.workload) {
-        say!("{}: does not list the workload {}", arguments.file.display(), arguments.workload);
+        say!("{}: does not list the workload {}", arguments.file.path.display(), arguments.workload);
     }
     let verdict = baseline.judge(&observation, &*arguments.floor.load()?);
     let explanation = baseline.explain(&observation, &verdict);
@@ -218,12 +229,11 @@ fn check_text(baseline: &Baseline) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a baseline to a file in one step, or to stdout.
-fn write(path: Option<&Path>, baseline: &Baseline) -> anyhow::Result<()> {
-    let text = baseline.to_yaml();
+/// Writes a baseline's text to a file in one step, or to stdout.
+fn write(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
     match path {
-        Some(path) => write_whole(path, &text).with_context(|| format!("cannot write {}", path.display())),
-        None => print(&text),
+        Some(path) => write_whole(path, text).with_context(|| format!("cannot write {}", path.display())),
+        None => print(text),
     }
 }
 

@@ -8,25 +8,26 @@ use super::live::{Wish, feed, feed_rest, pipeline, print_troubles};
 use super::report::{ReportArguments, Told};
 use super::sigma::SigmaArguments;
 use super::who::{self, WhoArguments};
-use super::{EXIT_FINDINGS, EXIT_TROUBLE, FloorArguments, Span, finding_text, read_baseline};
+use super::{EXIT_FINDINGS, EXIT_TROUBLE, FloorArguments, Span, finding_text};
 use crate::account::Delivered;
 use crate::enrich::process_table::Scope;
 use crate::finding::{Finding, Reason};
 use crate::kernel::KindSet;
+use crate::layer_files::{LayerFile, read_layers};
 use crate::pipeline::{Output, Pipeline};
 use crate::who::Stage;
 use anyhow::Context as _;
-use sensor_baseline::{Baseline, Behaviour, Verdict, Workload};
+use sensor_baseline::{Behaviour, Layers, Verdict, Workload};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct JudgeArguments {
-    /// The baseline to judge by.
-    #[arg(long, value_name = "FILE")]
-    baseline: PathBuf,
+    /// The baseline to judge by. Given several times, they are layers, the lowest first.
+    #[arg(long, required = true, value_name = "[LAYER=]FILE")]
+    baseline: Vec<LayerFile>,
     /// Print one JSON object per finding; the command's output then goes to stderr.
     #[arg(long)]
     json: bool,
@@ -43,10 +44,12 @@ pub(super) struct JudgeArguments {
 }
 
 pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
-    let baseline = read_baseline(&arguments.baseline)?;
+    let baseline = read_layers(&arguments.baseline)?;
+    // What a person would edit.
+    let top = arguments.baseline.last().map(|file| file.path.as_path()).context("no baseline is given")?;
     let floor = arguments.floor.load()?;
     let scope = command_scope(&arguments.span.command);
-    check_armed(&baseline, &scope, &arguments.baseline)?;
+    check_armed(&baseline, &scope, top)?;
     let rules = arguments.sigma.rules(&floor)?;
     let capture = Capture::begin(KindSet::DEFAULT)?.with_command_output_on_stderr(arguments.json);
     let hostname = capture.start.hostname.clone();
@@ -73,7 +76,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
         0 => None,
         _ => Some("records were lost: something may have gone unseen"),
     };
-    arguments.report.write(&judge.verdicts.told(&arguments.baseline, trouble))?;
+    arguments.report.write(&judge.verdicts.told(top, trouble))?;
     Ok(match judge.verdicts.is_empty() {
         false => ExitCode::from(EXIT_FINDINGS),
         true if is_troubled => ExitCode::from(EXIT_TROUBLE),
@@ -82,7 +85,7 @@ pub(super) fn run(arguments: &JudgeArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// A command that the baseline does not list would pass unjudged: better to say so before it runs.
-fn check_armed(baseline: &Baseline, scope: &Scope, path: &Path) -> anyhow::Result<()> {
+fn check_armed(baseline: &Layers, scope: &Scope, path: &Path) -> anyhow::Result<()> {
     match scope {
         Scope::Command(workload) if !baseline.is_armed(workload) => {
             anyhow::bail!(

@@ -14,7 +14,7 @@ use crate::kernel::KindSet;
 use crate::pipeline::{Output, Pipeline};
 use crate::who::Stage;
 use anyhow::Context as _;
-use sensor_baseline::{Learned, Learner, LearnerLimits, Verdict};
+use sensor_baseline::{Candidate, Entry, Learned, Learner, LearnerLimits, Refusal, Verdict};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -65,18 +65,20 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     }
     print_troubles(&student.pipeline, BTreeMap::new());
     let is_troubled = is_command && command_trouble(&ended, &student.pipeline);
-    let mut baseline = student.learner.to_baseline(&arguments.fleet);
+    let candidate = student.learner.candidate(&arguments.fleet);
+    let mut baseline = candidate.baseline();
     if let Scope::Command(workload) = scope {
         // Also a command that does nothing has a baseline: anything it does later is new.
         baseline.arm(workload);
     }
-    write_whole(&arguments.output, &baseline.to_yaml()).with_context(unwritable)?;
+    write_whole(&arguments.output, &candidate.text_of(&baseline)).with_context(unwritable)?;
     let count = student.learner.behaviours().count();
     say!("learned {count} behaviours into {}", arguments.output.display());
     if student.refused > 0 {
         say!("not learned: {} observations (refused)", student.refused);
     }
     student.held.print(&arguments.output);
+    print_withheld(&candidate, &arguments.output);
     Ok(if is_troubled { ExitCode::from(super::EXIT_TROUBLE) } else { ExitCode::SUCCESS })
 }
 
@@ -171,12 +173,28 @@ impl Student {
         self.held.matches_held_count +=
             self.output.matches.iter().filter(|found| found.is_held).count() as u64;
         for (observation, verdict) in &self.output.observations {
-            if matches!(verdict, Verdict::Floor(_)) {
-                self.held.observations_count += 1;
-            } else if let Learned::Refused(_) = self.learner.observe(observation) {
-                self.refused += 1;
+            match (self.learner.observe(observation), verdict) {
+                (_, Verdict::Floor(_)) => self.held.observations_count += 1,
+                // Told as what is withheld.
+                (Learned::Refused(Refusal::Withheld(_)) | Learned::New | Learned::Known, _) => {}
+                (Learned::Refused(_), _) => self.refused += 1,
             }
         }
+        for (observation, rule) in &self.output.withheld {
+            self.learner.withhold(observation, rule);
+        }
+    }
+}
+
+/// Says what rules keep out of a baseline, though it may have been seen without them too.
+pub(super) fn print_withheld(candidate: &Candidate, baseline: &Path) {
+    let count = candidate.withheld().count();
+    if count > 0 {
+        say!("withheld {count} behaviours on which rules fired: retired in {}", baseline.display());
+    }
+    for (entry, rule) in candidate.withheld().take(HELD_MAX) {
+        let Entry { workload, subject, action, pattern, .. } = entry;
+        say!("withheld by {rule}: {workload} {subject} {action} {pattern}");
     }
 }
 

@@ -8,14 +8,14 @@ use crate::pipeline::{Output, Pipeline, PipelineConfig};
 use crate::recording::Start;
 use crate::sigma::Rules;
 use crate::who::{self, Doing, Stage};
-use sensor_baseline::{Baseline, Floor};
+use sensor_baseline::{Floor, Layers};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a subcommand wants of its pipeline.
 #[derive(Debug)]
 pub(super) struct Wish {
-    pub(super) baseline: Option<Baseline>,
+    pub(super) baseline: Option<Layers>,
     pub(super) floor: Arc<Floor>,
     pub(super) scope: Scope,
     pub(super) emit_events: bool,

@@ -1,13 +1,14 @@
 //! `replay`: a recording through the same pipeline as live records. Not another pipeline. It may call the sibling
 //! modules, `pipeline` and `recording`.
 
+use super::FloorArguments;
 use super::judge::Verdicts;
 use super::live::{Wish, pipeline, print_troubles};
 use super::report::ReportArguments;
 use super::sigma::SigmaArguments;
-use super::{FloorArguments, read_baseline};
 use crate::enrich::process_table::Scope;
 use crate::event::BootNs;
+use crate::layer_files::{LayerFile, read_layers};
 use crate::ocsf::{Host, Ocsf};
 use crate::pipeline::{Output, Pipeline};
 use crate::recording::{Part, RecordingReader, Start};
@@ -23,9 +24,9 @@ use std::time::Instant;
 pub(super) struct ReplayArguments {
     /// A file that `record` made.
     file: PathBuf,
-    /// The baseline to judge by.
-    #[arg(long, value_name = "FILE")]
-    baseline: PathBuf,
+    /// The baseline to judge by. Given several times, they are layers, the lowest first.
+    #[arg(long, required = true, value_name = "[LAYER=]FILE")]
+    baseline: Vec<LayerFile>,
     /// Print one JSON object per finding.
     #[arg(long)]
     json: bool,
@@ -44,7 +45,9 @@ pub(super) struct ReplayArguments {
 }
 
 pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
-    let baseline = read_baseline(&arguments.baseline)?;
+    let baseline = read_layers(&arguments.baseline)?;
+    // What a person would edit.
+    let top = arguments.baseline.last().map(|file| file.path.as_path()).context("no baseline is given")?;
     let mut verdicts =
         if arguments.per_incident { Verdicts::of_each_incident() } else { Verdicts::default() };
     let begun = Instant::now();
@@ -74,7 +77,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     verdicts.print_unarmed();
     verdicts.print(arguments.json, &replayed.hostname)?;
     let trouble = replayed.has_losses.then_some("records were lost when this was recorded");
-    arguments.report.write(&verdicts.told(&arguments.baseline, trouble))?;
+    arguments.report.write(&verdicts.told(top, trouble))?;
     Ok(verdicts.exit_code())
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sensor_baseline::{Action, Behaviour, Object, Seen, Subject, UnixNs, Workload};
+use sensor_baseline::{Action, Behaviour, Object, Remembered, Seen, Subject, UnixNs, Workload};
 
 use super::LearnedRow;
 use crate::spool::{Epoch, bound_log, random_epoch};
@@ -18,10 +18,18 @@ use crate::uplink::control::{Chunk, LearnedMark, Revision};
 pub(super) struct Table {
     db: Connection,
     pub(super) mark: LearnedMark,
-    /// When each row last took a revision, nanoseconds since the Unix epoch.
-    pub(super) written: HashMap<Arc<Behaviour>, u64>,
+    /// When each row last took a revision.
+    pub(super) written: HashMap<Arc<Behaviour>, Written>,
     /// Whether no row has taken a revision since the file was opened.
     is_fresh: bool,
+}
+
+/// A row's last revision.
+#[derive(Clone, Copy)]
+pub(super) struct Written {
+    /// Nanoseconds since the Unix epoch.
+    at_ns: u64,
+    is_withheld: bool,
 }
 
 impl Table {
@@ -29,19 +37,22 @@ impl Table {
     /// forget them, so that starts a new epoch.
     pub(super) fn write(
         &mut self,
-        changed: &BTreeMap<Arc<Behaviour>, Seen>,
+        changed: &BTreeMap<Arc<Behaviour>, Remembered>,
         gone: &[Arc<Behaviour>],
     ) -> rusqlite::Result<()> {
         let (mut mark, mut is_fresh) = (self.mark, self.is_fresh);
         let now_ns = unix_ns();
         let tx = self.db.transaction()?;
         let mut written = Vec::with_capacity(changed.len());
-        for (behaviour, seen) in changed {
+        for (behaviour, Remembered { seen, withheld_by }) in changed {
             let [workload, subject, action, object] = key(behaviour);
             let (count, first, last) = (sql(seen.count), sql(seen.first.0), sql(seen.last.0));
-            let revised_ns = self.written.get(behaviour).copied();
-            // The wall clock may have been set back since.
-            let is_revised = revised_ns.is_none_or(|at| now_ns.abs_diff(at) >= REVISE_INTERVAL_NS);
+            let is_withheld = withheld_by.is_some();
+            let known = self.written.get(behaviour).copied().filter(|known| {
+                // The wall clock may have been set back since.
+                known.is_withheld == is_withheld && now_ns.abs_diff(known.at_ns) < REVISE_INTERVAL_NS
+            });
+            let is_revised = known.is_none();
             if is_revised {
                 mark.revision.0 += 1;
                 if std::mem::take(&mut is_fresh) {
@@ -57,16 +68,14 @@ impl Table {
                     count,
                     first,
                     last,
-                    sql(mark.revision.0)
+                    sql(mark.revision.0),
+                    withheld_by.as_deref()
                 ])?;
             } else {
                 tx.prepare_cached(RECOUNT)?
                     .execute(params![workload, subject, action, object, count, last])?;
             }
-            written.push((
-                Arc::clone(behaviour),
-                if is_revised { now_ns } else { revised_ns.unwrap_or(now_ns) },
-            ));
+            written.push((Arc::clone(behaviour), known.unwrap_or(Written { at_ns: now_ns, is_withheld })));
         }
         for behaviour in gone {
             tx.prepare_cached(DELETE)?.execute(key(behaviour))?;
@@ -90,14 +99,14 @@ impl Table {
 
     pub(super) fn read(&self, since: Revision, behaviours_max: usize) -> rusqlite::Result<Chunk> {
         let mut statement = self.db.prepare_cached(
-            "SELECT workload, subject, action, object, count, first_ns, last_ns, revision FROM behaviours
+            "SELECT workload, subject, action, object, count, first_ns, last_ns, withheld_by, revision FROM behaviours
              WHERE revision > ?1 ORDER BY revision LIMIT ?2",
         )?;
         let rows_max = i64::try_from(behaviours_max).unwrap_or(i64::MAX);
         let mut rows = statement.query(params![sql(since.0), rows_max])?;
         let mut chunk = Chunk { mark: LearnedMark { revision: since, ..self.mark }, rows: Vec::new() };
         while let Some(row) = rows.next()? {
-            chunk.mark.revision = Revision(unsql(row.get(7)?));
+            chunk.mark.revision = Revision(unsql(row.get(8)?));
             chunk.rows.extend(learned_row(row)?);
         }
         Ok(chunk)
@@ -105,7 +114,7 @@ impl Table {
 }
 
 /// What is in a file.
-type Rows = Vec<(Arc<Behaviour>, Seen)>;
+type Rows = Vec<(Arc<Behaviour>, Remembered)>;
 
 pub(super) fn open_table(path: &Path) -> rusqlite::Result<(Table, Rows)> {
     // When it cannot be made, SQLite says why.
@@ -115,10 +124,13 @@ pub(super) fn open_table(path: &Path) -> rusqlite::Result<(Table, Rows)> {
     db.pragma_update(None, "synchronous", "NORMAL")?;
     bound_log(&db)?;
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == 0 {
+    if version < 2 {
         let tx = db.transaction()?;
-        tx.execute_batch(SCHEMA)?;
-        tx.execute("INSERT INTO state (epoch, revision) VALUES (?1, 0)", [random_epoch().0])?;
+        if version == 0 {
+            tx.execute_batch(SCHEMA)?;
+            tx.execute("INSERT INTO state (epoch, revision) VALUES (?1, 0)", [random_epoch().0])?;
+        }
+        tx.execute_batch(SCHEMA_2)?;
         tx.commit()?;
     }
     let (epoch, revision) = db
@@ -128,15 +140,17 @@ pub(super) fn open_table(path: &Path) -> rusqlite::Result<(Table, Rows)> {
     let mut behaviours = Vec::new();
     let mut written = HashMap::new();
     {
-        let mut statement =
-            db.prepare("SELECT workload, subject, action, object, count, first_ns, last_ns FROM behaviours")?;
+        let mut statement = db.prepare(
+            "SELECT workload, subject, action, object, count, first_ns, last_ns, withheld_by FROM behaviours",
+        )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let Some(row) = learned_row(row)? else { continue };
-            let (first, last) = (UnixNs(row.first_ns), UnixNs(row.last_ns));
+            let seen = Seen { count: row.count, first: UnixNs(row.first_ns), last: UnixNs(row.last_ns) };
             let behaviour = Arc::new(row.behaviour);
-            written.insert(Arc::clone(&behaviour), row.last_ns);
-            behaviours.push((behaviour, Seen { count: row.count, first, last }));
+            let revised = Written { at_ns: row.last_ns, is_withheld: row.withheld_by.is_some() };
+            written.insert(Arc::clone(&behaviour), revised);
+            behaviours.push((behaviour, Remembered { seen, withheld_by: row.withheld_by }));
         }
     }
     let mark = LearnedMark { epoch, revision: Revision(unsql(revision)) };
@@ -156,6 +170,7 @@ fn learned_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<LearnedRow>> 
         count: unsql(row.get(4)?),
         first_ns: unsql(row.get(5)?),
         last_ns: unsql(row.get(6)?),
+        withheld_by: row.get::<_, Option<String>>(7)?.map(Into::into),
     }))
 }
 
@@ -195,15 +210,15 @@ fn unsql(number: i64) -> u64 {
 const REVISE_INTERVAL_NS: u64 = 60_000_000_000;
 
 const UPSERT: &str = "INSERT INTO behaviours
-    (workload, subject, action, object, count, first_ns, last_ns, revision) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-    ON CONFLICT DO UPDATE SET count = ?5, last_ns = ?7, revision = ?8";
+    (workload, subject, action, object, count, first_ns, last_ns, revision, withheld_by)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    ON CONFLICT DO UPDATE SET count = ?5, last_ns = ?7, revision = ?8, withheld_by = ?9";
 const RECOUNT: &str = "UPDATE behaviours SET count = ?5, last_ns = ?6
     WHERE workload = ?1 AND subject = ?2 AND action = ?3 AND object = ?4";
 const DELETE: &str =
     "DELETE FROM behaviours WHERE workload = ?1 AND subject = ?2 AND action = ?3 AND object = ?4";
 
 const SCHEMA: &str = "
-PRAGMA user_version = 1;
 CREATE TABLE state (epoch BLOB NOT NULL, revision INTEGER NOT NULL) STRICT;
 CREATE TABLE behaviours (
     workload TEXT NOT NULL,
@@ -217,4 +232,10 @@ CREATE TABLE behaviours (
     PRIMARY KEY (workload, subject, action, object)
 ) STRICT;
 CREATE INDEX behaviours_by_revision ON behaviours (revision);
+";
+
+/// What version 2 added: the rule that keeps a behaviour out of candidates.
+const SCHEMA_2: &str = "
+PRAGMA user_version = 2;
+ALTER TABLE behaviours ADD COLUMN withheld_by TEXT;
 ";

@@ -8,8 +8,8 @@ use crate::event::{Body, Event, FileOpen, Identity, Socket, Tier};
 use crate::finding::{Finding, RULES_MAX, Reason};
 use crate::sigma::Rule;
 use sensor_baseline::{
-    Action, Baseline, Behaviour, Endpoint, Object, Observation, PathText, Protocol, Severity, Subject,
-    Traits, UnixNs, Verdict,
+    Action, Behaviour, Endpoint, Layers, Object, Observation, PathText, Protocol, Severity, Subject, Traits,
+    UnixNs, Verdict,
 };
 use sensor_event::Family;
 use std::net::IpAddr;
@@ -120,7 +120,7 @@ impl Pipeline {
     ) {
         self.counters.observations += 1;
         self.counters.sigma_matches += rules.len() as u64;
-        let is_held = hold(&rules);
+        let held_by = hold(&rules);
         let (rules, is_excused) = self.unsilenced(rules, &observation);
         let mut held = self.config.floor.held(&observation);
         held.is_excused |= is_excused;
@@ -135,7 +135,8 @@ impl Pipeline {
         let of_verdict = Reason::of(&verdict);
         // Nothing to learn: the subject is a guess, or the workload a number.
         let is_guess = is_learning && doer.is_of_unknown;
-        let is_held = is_learning && !is_guess && is_held;
+        let held_by = held_by.filter(|_| is_learning && !is_guess);
+        let is_held = held_by.is_some();
         if of_verdict.is_none() && !rules.is_empty() {
             out.matches.push(RuleMatch { behaviour: observation.behaviour.clone(), is_held });
         }
@@ -144,8 +145,9 @@ impl Pipeline {
         }
         if is_guess {
             self.counters.observations_of_unknown += 1;
-        } else if is_held {
+        } else if let Some(rule) = held_by {
             self.counters.sigma_held += 1;
+            out.withheld.push((observation, rule));
         } else {
             out.observations.push((observation, verdict));
         }
@@ -188,7 +190,7 @@ impl Pipeline {
         out: &mut Output,
     ) {
         let baseline = self.config.baseline.as_ref();
-        let baseline_version = baseline.and_then(|baseline| baseline.version).unwrap_or(0);
+        let baseline_version = baseline.and_then(Layers::version).unwrap_or(0);
         let behaviour = observation.behaviour.clone();
         if self.is_repeated(&behaviour, &reason, &rules, baseline_version) {
             self.counters.findings_repeated += 1;
@@ -199,8 +201,8 @@ impl Pipeline {
         rules.truncate(RULES_MAX);
         let process = doer.process;
         let incident = self.incidents.of(process, observation.time, self.now);
-        let empty = Baseline::empty("");
-        let explanation = self.config.baseline.as_ref().unwrap_or(&empty).explain(observation, verdict);
+        let nothing = Layers::default();
+        let explanation = self.config.baseline.as_ref().unwrap_or(&nothing).explain(observation, verdict);
         let is_of_rules = reason == Reason::Sigma;
         let worst = rules.first().map_or(Severity::Informational, |rule| rule.level);
         out.findings.push(Finding {

@@ -15,9 +15,10 @@ pub(super) struct RuleKey {
     pub(super) id: Arc<str>,
 }
 
-/// Whether one of these keeps what it matches from being learned.
-pub(super) fn hold(rules: &[Arc<Rule>]) -> bool {
-    rules.iter().any(|rule| rule.level >= HELD_LEVEL_MIN)
+/// The first of these that keeps what it matches from being learned, as learners call it.
+pub(super) fn hold(rules: &[Arc<Rule>]) -> Option<Arc<str>> {
+    let rule = rules.iter().find(|rule| rule.level >= HELD_LEVEL_MIN)?;
+    Some(format!("sigma:{}", rule.id).into())
 }
 
 /// What a rule found, and what the baseline thinks of it. No edit of the baseline silences a rule.

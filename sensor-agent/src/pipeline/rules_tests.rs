@@ -7,7 +7,7 @@ use crate::finding::Reason;
 use crate::record_fixture::Who;
 use crate::sigma::load;
 use proptest::prelude::*;
-use sensor_baseline::Severity;
+use sensor_baseline::{Baseline, Severity};
 use sensor_event::FileFlags;
 
 const O_CREAT_WRONLY: u32 = 0o101;
@@ -35,7 +35,7 @@ fn rules() -> Rules {
 }
 
 fn pipeline(baseline: Option<&str>) -> Pipeline {
-    let baseline = baseline.map(|text| Baseline::parse(text).unwrap());
+    let baseline = baseline.map(|text| Baseline::parse(text).unwrap().into());
     with(PipelineConfig { baseline, rules: rules().into(), ..PipelineConfig::default() })
 }
 
@@ -90,10 +90,13 @@ fn a_match_of_level_high_is_not_learned_and_a_lower_one_is() {
     let high = feed(&mut pipeline(None), &shell(20, "curl x"));
     assert_eq!((told(&high), behaviours(&high).len()), (vec![("sigma", Severity::High, vec!["curl"])], 0));
     assert!(high.matches[0].is_held);
+    let withheld: Vec<_> =
+        high.withheld.iter().map(|(one, rule)| (one.behaviour.to_string(), &**rule)).collect();
+    assert_eq!(withheld, [("unit:web.service /usr/sbin/nginx exec /usr/bin/dash".to_owned(), "sigma:curl")]);
     let medium = feed(&mut pipeline(None), &shell(20, "x | sh"));
     assert_eq!(told(&medium), [("sigma", Severity::Medium, vec!["pipe"])]);
     assert_eq!(behaviours(&medium), ["unit:web.service /usr/sbin/nginx exec /usr/bin/dash"]);
-    assert!(!medium.matches[0].is_held);
+    assert!(!medium.matches[0].is_held && medium.withheld.is_empty());
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn a_silenced_rule_is_counted_and_what_it_holds_is_not_learned() {
         std::fs::write(folder.path().join("a.yml"), text).unwrap();
         let rules = load(&[folder.path().to_owned()], Severity::Low).unwrap().rules;
         let floor = Floor::with_files(&[("site.toml".to_owned(), silence(more))]).unwrap();
-        let baseline = baseline.map(|text| Baseline::parse(text).unwrap());
+        let baseline = baseline.map(|text| Baseline::parse(text).unwrap().into());
         let config =
             PipelineConfig { baseline, floor: floor.into(), rules: rules.into(), ..Default::default() };
         let mut pipeline = with(config);

@@ -7,6 +7,7 @@ use crate::event::ConnectResult;
 use crate::record_fixture::Who;
 use crate::recording::{Part, RecordingReader, RecordingWriter, Start};
 use proptest::prelude::*;
+use sensor_baseline::Baseline;
 use sensor_event::{ExecFlags, FileFlags, PathFlags};
 
 const AGENT: Who =
@@ -124,7 +125,7 @@ fn what_a_shell_starts_is_no_shell() {
 #[test]
 fn findings_name_the_new_program_and_its_ancestors() {
     let mut pipeline = host();
-    pipeline.set_baseline(Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap()));
+    pipeline.set_baseline(Some(armed()));
     let (shell, tool) = (Who::new(20, 10), Who::new(21, 20));
     let mut out = feed(
         &mut pipeline,
@@ -145,7 +146,7 @@ fn findings_name_the_new_program_and_its_ancestors() {
 #[test]
 fn the_same_finding_is_given_once_per_window() {
     let mut pipeline = host();
-    pipeline.set_baseline(Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap()));
+    pipeline.set_baseline(Some(armed()));
     let start = nginx().time_ns;
     let listen = |offset: u64| nginx().at(start + offset).listen(80);
     let out = feed(&mut pipeline, &[listen(0), listen(1), listen(REPEAT_NS), listen(REPEAT_NS + 1)]);
@@ -359,57 +360,16 @@ fn a_chroot_does_not_choose_how_its_scripts_are_called() {
     );
 }
 
-/// The incidents of findings, in the order in which they come.
-fn incidents(records: &[Vec<u8>]) -> Vec<String> {
-    let baseline = Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap();
-    let mut pipeline = with(PipelineConfig { baseline: Some(baseline), ..PipelineConfig::default() });
-    feed(&mut pipeline, records).findings.into_iter().map(|finding| finding.incident).collect()
-}
-
-#[test]
-fn findings_of_one_subtree_are_one_incident() {
-    let (worker, shell, tool) = (Who::new(20, 10), Who::new(30, 20), Who::new(31, 30));
-    let other = Who::new(21, 10);
-    let found = incidents(&[
-        nginx().fork(worker),
-        nginx().fork(other),
-        worker.fork(shell),
-        shell.exec("/usr/bin/dash", &["sh"]),
-        shell.fork(tool),
-        tool.exec("/usr/bin/id", &["id"]),
-        shell.open("/srv/x", 0o101, FileFlags::CREATED),
-        worker.fork(Who::new(32, 20)),
-        Who::new(32, 20).exec("/usr/bin/perl", &["perl"]),
-        other.fork(Who::new(33, 21)),
-        Who::new(33, 21).exec("/usr/bin/awk", &["awk"]),
-        nginx().listen(99),
-    ]);
-    assert_eq!(found.len(), 6);
-    assert!(found[0].starts_with("10-") && found.iter().all(|incident| *incident == found[0]), "{found:?}");
-}
-
-#[test]
-fn a_tree_whose_middle_has_ended_is_still_one_incident() {
-    const SECOND: u64 = 1_000_000_000;
-    let (shell, payload, tool) = (Who::new(30, 10), Who::new(40, 30), Who::new(50, 40));
-    let found = incidents(&[
-        nginx().at(SECOND).fork(shell),
-        shell.at(SECOND).exec("/usr/bin/dash", &["sh"]),
-        shell.at(2 * SECOND).fork(payload.at(2 * SECOND)),
-        shell.at(3 * SECOND).exit(0),
-        payload.at(90 * SECOND).exec("/tmp/payload", &["x"]),
-        payload.at(91 * SECOND).fork(tool),
-        tool.at(92 * SECOND).exec("/usr/bin/id", &["id"]),
-    ]);
-    assert!(found.len() >= 3 && found.iter().all(|incident| *incident == found[0]), "{found:?}");
+/// A baseline that allows the web server nothing.
+pub(super) fn armed() -> Layers {
+    Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap().into()
 }
 
 #[test]
 fn a_group_that_lies_too_deep_to_be_told_is_no_way_out_of_a_baseline() {
     // 77 is a group that nobody told of.
     let hidden = Who::new(30, 10).in_cgroup(77);
-    let baseline = Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap();
-    let mut pipeline = with(PipelineConfig { baseline: Some(baseline), ..PipelineConfig::default() });
+    let mut pipeline = with(PipelineConfig { baseline: Some(armed()), ..PipelineConfig::default() });
     let out =
         feed(&mut pipeline, &[nginx().fork(Who::new(30, 10)), hidden.listen(5), hidden.connect(1, 4444)]);
     assert!(
@@ -417,25 +377,6 @@ fn a_group_that_lies_too_deep_to_be_told_is_no_way_out_of_a_baseline() {
         "{:?}",
         out.findings
     );
-}
-
-#[test]
-fn an_incident_ends_when_nothing_follows_for_a_while() {
-    const MINUTE: u64 = 60_000_000_000;
-    let shell = Who::new(20, 10);
-    let found = incidents(&[
-        nginx().at(MINUTE).fork(shell),
-        shell.at(MINUTE).listen(1),
-        shell.at(5 * MINUTE).listen(2),
-        shell.at(9 * MINUTE).listen(3),
-        shell.at(15 * MINUTE).listen(4),
-    ]);
-    assert_eq!(found.len(), 4);
-    assert!(
-        found[0] == found[1] && found[1] == found[2],
-        "each within five minutes of the one before: {found:?}"
-    );
-    assert_ne!(found[2], found[3]);
 }
 
 #[test]
@@ -508,7 +449,7 @@ fn a_clock_that_is_set_shows_in_the_next_event() {
 
 #[test]
 fn a_recording_gives_the_findings_that_were_given_live() {
-    let baseline = || Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap());
+    let baseline = || Some(armed());
     let shell = Who::new(20, 10);
     let records =
         [nginx().fork(shell), shell.exec("/usr/bin/dash", &["sh"]), shell.connect(1, 4444), shell.exit(0)];
@@ -585,7 +526,7 @@ proptest! {
     fn the_same_records_give_the_same_findings(records in proptest::collection::vec(any_record(), 0..60), ticks in any::<u64>()) {
         let judge = |is_ticked: bool| {
             let mut pipeline = host();
-            pipeline.set_baseline(Some(Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap()));
+            pipeline.set_baseline(Some(armed()));
             let mut out = Output::default();
             for (index, record) in records.iter().enumerate() {
                 if is_ticked && ticks >> (index % 64) & 1 == 1 {

@@ -7,17 +7,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use sensor_baseline::Baseline;
+use sensor_baseline::{Baseline, Layers};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::layer_files::LocalLayers;
 use crate::state_dir::write_private;
 use crate::uplink::control::Offer;
 
 /// A baseline on its way to the drain thread, which answers when it judges by it.
 pub struct Handover {
-    /// The baseline.
-    pub baseline: Baseline,
+    /// The collector's baseline among this host's layers.
+    pub layers: Layers,
     /// Answered once it is in force.
     pub in_force: Sender<()>,
 }
@@ -35,6 +36,8 @@ pub struct InForce {
 pub struct BaselineKeeper {
     text_file: PathBuf,
     meta_file: PathBuf,
+    /// What the collector's baseline stands between.
+    local: LocalLayers,
     handovers: Sender<Handover>,
     state: Mutex<State>,
     /// How many offers there were.
@@ -63,11 +66,16 @@ impl BaselineKeeper {
     /// Reads the last good baseline. One that cannot be read is no reason not to start: it is trouble that the
     /// heartbeat shows, and the collector offers the baseline again.
     #[must_use]
-    pub fn start(text_file: PathBuf, meta_file: PathBuf) -> (Self, Option<Baseline>, Receiver<Handover>) {
+    pub fn start(
+        text_file: PathBuf,
+        meta_file: PathBuf,
+        local: LocalLayers,
+    ) -> (Self, Option<Layers>, Receiver<Handover>) {
         let (handovers, received) = crossbeam_channel::bounded(1);
         let keeper = Self {
             text_file,
             meta_file,
+            local,
             handovers,
             state: Mutex::default(),
             offers: AtomicU64::new(0),
@@ -81,7 +89,8 @@ impl BaselineKeeper {
                 None
             }
         };
-        (keeper, baseline, received)
+        let layers = keeper.local.around(baseline);
+        (keeper, layers, received)
     }
 
     fn restore(&self, text: &str) -> Option<Baseline> {
@@ -125,9 +134,10 @@ impl BaselineKeeper {
         }
         let mut baseline = Baseline::parse(&offer.yaml).map_err(|error| error.to_string())?;
         baseline.version = Some(offer.version);
+        let layers = self.local.around(Some(baseline)).expect("it is one of the layers");
         let (in_force, answer) = crossbeam_channel::bounded(1);
         self.handovers
-            .send_timeout(Handover { baseline, in_force }, HANDOVER_TIMEOUT)
+            .send_timeout(Handover { layers, in_force }, HANDOVER_TIMEOUT)
             .map_err(|_| "the pipeline does not take baselines".to_owned())?;
         answer
             .recv_timeout(HANDOVER_TIMEOUT)
@@ -180,6 +190,7 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LayerFiles;
 
     const GOOD: &str =
         "fleet: web\nworkloads:\n  unit:a.service:\n    /usr/bin/a:\n      exec: [/usr/bin/b]\n";
@@ -188,8 +199,15 @@ mod tests {
         Offer { version, sha256: Sha256::digest(yaml).into(), yaml: yaml.to_owned() }
     }
 
-    fn start(folder: &std::path::Path) -> (BaselineKeeper, Option<Baseline>, Receiver<Handover>) {
-        BaselineKeeper::start(folder.join("baseline.yaml"), folder.join("baseline.meta.toml"))
+    fn start(folder: &std::path::Path) -> (BaselineKeeper, Option<Layers>, Receiver<Handover>) {
+        start_among(folder, LocalLayers::default())
+    }
+
+    fn start_among(
+        folder: &std::path::Path,
+        local: LocalLayers,
+    ) -> (BaselineKeeper, Option<Layers>, Receiver<Handover>) {
+        BaselineKeeper::start(folder.join("baseline.yaml"), folder.join("baseline.meta.toml"), local)
     }
 
     /// Plays the drain thread for one baseline.
@@ -198,7 +216,7 @@ mod tests {
         std::thread::scope(|scope| {
             let taking = scope.spawn(|| keeper.take(ticket, offer));
             if let Ok(handover) = received.recv_timeout(HANDOVER_TIMEOUT) {
-                assert_eq!(handover.baseline.version, Some(offer.version));
+                assert_eq!(handover.layers.version(), Some(offer.version));
                 handover.in_force.send(()).unwrap();
             }
             taking.join().unwrap()
@@ -213,7 +231,35 @@ mod tests {
         apply(&keeper, &received, &offer(7, GOOD)).unwrap();
         let (again, baseline, _received) = start(folder.path());
         assert_eq!(again.in_force(), keeper.in_force());
-        assert_eq!(baseline.unwrap().version, Some(7));
+        assert_eq!(baseline.unwrap().version(), Some(7));
+    }
+
+    #[test]
+    fn a_pushed_baseline_replaces_its_own_layer_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = folder.path().join("host.yaml");
+        std::fs::write(&host, GOOD.replace("/usr/bin/b", "/usr/bin/host")).unwrap();
+        let local = LocalLayers::load(&LayerFiles { host: Some(host), ..LayerFiles::default() }).unwrap();
+        let (keeper, layers, received) = start_among(folder.path(), local.clone());
+        let names = |layers: &Layers| -> Vec<String> {
+            layers.layers().iter().map(|layer| layer.name.clone()).collect()
+        };
+        assert_eq!(names(&layers.unwrap()), ["host"]);
+        assert_eq!(
+            keeper.in_force(),
+            InForce::default(),
+            "what the collector has not pushed it is not told of"
+        );
+        apply(&keeper, &received, &offer(7, GOOD)).unwrap();
+        apply(&keeper, &received, &offer(8, "fleet: web\nworkloads: {}\n")).unwrap();
+        let (_, layers, _received) = start_among(folder.path(), local);
+        let layers = layers.unwrap();
+        assert_eq!(
+            (names(&layers), layers.version()),
+            (vec!["fleet".to_owned(), "host".to_owned()], Some(8))
+        );
+        let counts: Vec<_> = layers.layers().iter().map(|layer| layer.baseline.entry_count()).collect();
+        assert_eq!(counts, [0, 1]);
     }
 
     #[test]

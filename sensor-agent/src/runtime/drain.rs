@@ -17,7 +17,7 @@ use crate::account::{Account, Imbalance};
 use crate::event::BootNs;
 use crate::finding::Finding;
 use crate::kernel::{HookState, Kernel, KernelError, boot_to_unix_offset_ns};
-use crate::learned_store::LearnedSender;
+use crate::learned_store::{LearnedSender, Lessons};
 use crate::pipeline::{Output, Pipeline};
 use crate::rescan::Rescanner;
 use crate::spool::SpoolSender;
@@ -100,7 +100,7 @@ impl Drain {
                 self.kernel.detach();
             }
             for handover in self.baselines.try_iter() {
-                self.pipeline.set_baseline(Some(handover.baseline));
+                self.pipeline.set_baseline(Some(handover.layers));
                 let _nobody_waits = handover.in_force.try_send(());
             }
             if let Some(rescan) = self.rescanner.take() {
@@ -137,9 +137,15 @@ impl Drain {
         for finding in output.findings.drain(..) {
             self.stage.push(finding, now);
         }
-        let learnable =
-            output.observations.drain(..).filter(|(_, verdict)| matches!(verdict, Verdict::Learning));
-        self.learned.observe(learnable.map(|(observation, _)| observation).collect());
+        let mut lessons = Lessons { withheld: std::mem::take(&mut output.withheld), ..Lessons::default() };
+        for (observation, verdict) in output.observations.drain(..) {
+            match verdict {
+                Verdict::Learning => lessons.observations.push(observation),
+                Verdict::Floor(rule) => lessons.withheld.push((observation, rule.id.as_str().into())),
+                Verdict::Allowed | Verdict::Novel | Verdict::Denied => {}
+            }
+        }
+        self.learned.observe(lessons);
         output.clear();
     }
 

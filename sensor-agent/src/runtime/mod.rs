@@ -32,6 +32,7 @@ use crate::finding::Finding;
 use crate::floor_files;
 use crate::identity::Identity;
 use crate::kernel::{Kernel, KernelOptions, boot_to_unix_offset_ns};
+use crate::layer_files::LocalLayers;
 use crate::learned_store::LearnedStore;
 use crate::pipeline::{Pipeline, PipelineConfig};
 use crate::rescan::Rescanner;
@@ -52,8 +53,8 @@ use vitals::{DrainReports, Vitals};
 pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(config_file)?;
     start_log(&config.log)?;
-    let floor = floor_files::load(&config.floor).context("floor.files")?;
-    floor_files::expired(&floor, UnixNs(drain::unix_ns())).for_each(|line| tracing::warn!("{line}"));
+    let floor = floor(&config.floor)?;
+    let layers = LocalLayers::load(&config.layers)?;
     let state = StateDir::open(&config.state_dir)?;
     let identity = Identity::load(&state.identity())?;
     let kernel = Kernel::load(&KernelOptions {
@@ -67,8 +68,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     let spool = Spool::start(spool_options).context("starting the spool")?;
     let learned =
         LearnedStore::start(&state.learned(), Arc::clone(&floor)).context("starting the learned store")?;
-    let (baselines, baseline, handovers) = BaselineKeeper::start(state.baseline(), state.baseline_meta());
-    let baselines = Arc::new(baselines);
+    let (baselines, baseline, handovers) =
+        BaselineKeeper::start(state.baseline(), state.baseline_meta(), layers);
     let reports = DrainReports::default();
     let vitals = Vitals {
         hostname: config.hostname.clone(),
@@ -86,7 +87,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         identity_folder: state.identity(),
         spool: spool.reader(),
         learned: learned.reader(),
-        baselines,
+        baselines: Arc::new(baselines),
         vitals,
         seed: random_seed(),
         identity,
@@ -124,6 +125,13 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
 fn stage(containerd: Vec<PathBuf>) -> anyhow::Result<Stage<Finding>> {
     let roots = who::Roots { containerd, ..who::Roots::default() };
     Ok(Stage::new(Some(Lookups::start(roots)?), who::own_mount_namespace()))
+}
+
+/// Reads the floor rules and logs which silences have ended.
+fn floor(files: &[PathBuf]) -> anyhow::Result<Arc<Floor>> {
+    let floor = floor_files::load(files).context("floor.files")?;
+    floor_files::expired(&floor, UnixNs(drain::unix_ns())).for_each(|line| tracing::warn!("{line}"));
+    Ok(floor)
 }
 
 /// Reads the Sigma rules and logs which are not in force. A silence of `floor` is of a rule that there is.

@@ -76,9 +76,12 @@ impl Vitals {
         count("learned_behaviours", learned.behaviours);
         count("learned_lost{reason=queue_full}", self.learned_sender.dropped_count());
         count("learned_refused{reason=floor}", learned.counters.refused_floor);
+        count("learned_refused{reason=withheld}", learned.counters.refused_withheld);
         count("learned_refused{reason=full}", learned.counters.refused_full);
         count("learned_refused{reason=no_text}", learned.counters.refused_no_text);
         count("learned_evicted", learned.counters.evicted);
+        count("learned_withheld", learned.withheld);
+        count("learned_withheld_full", learned.counters.unwithheld_full);
         count("uplink_sessions", session.sessions);
         count("uplink_disconnects", session.disconnects);
         count("uplink_items_sent", session.items_sent);

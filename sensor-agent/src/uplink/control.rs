@@ -283,7 +283,7 @@ mod tests {
         };
         Chunk {
             mark: mark(revision),
-            rows: vec![LearnedRow { behaviour, count: 1, first_ns: 1, last_ns: 2 }],
+            rows: vec![LearnedRow { behaviour, count: 1, first_ns: 1, last_ns: 2, withheld_by: None }],
         }
     }
 

@@ -6,20 +6,13 @@ use std::fmt::Write as _;
 use super::events::{Kind, plain_kind};
 use crate::baseline::{Baseline, Disposition, Entry, Rules};
 use crate::model::{Action, Subject, Workload};
-use crate::pattern::Pattern;
 
 /// Comments to write beside entries.
 pub(crate) trait Notes {
     /// Lines above everything, without their `#`.
     fn header(&self) -> Vec<String>;
-    /// A remark behind an allow entry.
-    fn entry(
-        &self,
-        workload: &Workload,
-        subject: &Subject,
-        action: Action,
-        pattern: &Pattern,
-    ) -> Option<String>;
+    /// A remark behind an entry.
+    fn entry(&self, entry: &Entry) -> Option<String>;
 }
 
 /// No comments.
@@ -30,7 +23,7 @@ impl Notes for Bare {
         Vec::new()
     }
 
-    fn entry(&self, _: &Workload, _: &Subject, _: Action, _: &Pattern) -> Option<String> {
+    fn entry(&self, _: &Entry) -> Option<String> {
         None
     }
 }
@@ -90,9 +83,15 @@ fn write_rules(out: &mut String, notes: &dyn Notes, workload: &Workload, subject
             let Some(set) = rules.set(disposition, action) else { continue };
             push_line(out, indent, format_args!("{action}:"));
             for pattern in set.iter() {
-                let note = notes.entry(workload, subject, action, pattern);
-                let note = note.filter(|_| disposition == Disposition::Allow);
-                let note = note.map(|note| format!(" # {note}")).unwrap_or_default();
+                let note = notes.entry(&Entry {
+                    workload: workload.clone(),
+                    subject: subject.clone(),
+                    disposition,
+                    action,
+                    pattern: pattern.clone(),
+                });
+                let note = note.map(|note| format!(" # {}", note.replace(char::is_control, " ")));
+                let note = note.unwrap_or_default();
                 push_line(out, indent + 1, format_args!("- {}{note}", quoted(&pattern.to_string())));
             }
         }

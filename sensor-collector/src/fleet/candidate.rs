@@ -2,7 +2,7 @@
 //! changes nothing. It may call the store and sensor-baseline.
 
 use rusqlite::Connection;
-use sensor_baseline::{Behaviour, Candidate, HostId, Object, Seen, Subject, UnixNs, Workload};
+use sensor_baseline::{Behaviour, Candidate, HostId, Object, Remembered, Seen, Subject, UnixNs, Workload};
 
 use crate::clock;
 use crate::fleet::maturity::dimensions_of;
@@ -34,7 +34,7 @@ pub(super) fn merged(connection: &Connection, fleet: &str) -> Result<Candidate, 
 }
 
 /// Rows were checked when they were stored; one that a later version no longer reads is left out.
-fn behaviour(row: &LearnedRow) -> Option<(Behaviour, Seen)> {
+fn behaviour(row: &LearnedRow) -> Option<(Behaviour, Remembered)> {
     let action = wire::action(row.action)?;
     let behaviour = Behaviour {
         workload: Workload(row.workload.clone()),
@@ -43,5 +43,7 @@ fn behaviour(row: &LearnedRow) -> Option<(Behaviour, Seen)> {
         object: Object::parse(action, &row.object).ok()?,
     };
     let time = |time: crate::clock::UnixNs| UnixNs(time.column().cast_unsigned());
-    Some((behaviour, Seen { count: row.count, first: time(row.first), last: time(row.last) }))
+    let seen = Seen { count: row.count, first: time(row.first), last: time(row.last) };
+    let withheld_by = row.withheld_by.as_deref().map(Into::into);
+    Some((behaviour, Remembered { seen, withheld_by }))
 }

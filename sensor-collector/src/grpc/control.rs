@@ -182,8 +182,9 @@ impl Stream {
             End::Violation(format!("learned epoch of {} bytes, expected 16", learned.epoch.len()))
         })?;
         let (agent, revision) = (self.agent, learned.revision);
-        let rows: Vec<_> = learned.behaviours.iter().filter_map(wire::learned_row).collect();
-        let unreadable = (learned.behaviours.len() - rows.len()) as u64;
+        let behaviours = learned.behaviours.iter().filter_map(wire::learned_row);
+        let rows: Vec<_> = behaviours.chain(learned.withheld.iter().filter_map(wire::withheld_row)).collect();
+        let unreadable = (learned.behaviours.len() + learned.withheld.len() - rows.len()) as u64;
         let write =
             move |connection: &_| learned::apply(connection, agent, epoch, revision, &rows, unreadable);
         let over_bound = self.collector.store.write::<_, StoreError, _>(write).await?;

@@ -57,7 +57,14 @@ pub fn learned_row(message: &v1::LearnedBehaviour) -> Option<LearnedRow> {
         count: message.count,
         first: UnixNs::from_claimed(message.first_seen_unix_ns),
         last: UnixNs::from_claimed(message.last_seen_unix_ns),
+        withheld_by: None,
     })
+}
+
+/// A withheld behaviour as a row; `None` when it is not one. A rule's name is cut: that it is withheld counts.
+pub fn withheld_row(message: &v1::WithheldBehaviour) -> Option<LearnedRow> {
+    let rule = message.rule.chars().filter(|c| !c.is_control()).take(CLAIM_CHARS_MAX).collect();
+    Some(LearnedRow { withheld_by: Some(rule), ..learned_row(message.seen.as_ref()?)? })
 }
 
 /// Longest claimed name.
@@ -69,7 +76,7 @@ const TEXT_BYTES_MAX: usize = 2 * 4 * 4096 + 16;
 mod tests {
     use sensor_proto::v1;
 
-    use super::{claims, learned_row};
+    use super::{claims, learned_row, withheld_row};
 
     fn learned(action: v1::Action, object: &str) -> v1::LearnedBehaviour {
         v1::LearnedBehaviour {
@@ -92,6 +99,16 @@ mod tests {
         assert!(learned_row(&learned(v1::Action::Write, "relative")).is_none());
         assert!(learned_row(&learned(v1::Action::Unspecified, "/a")).is_none());
         assert!(learned_row(&v1::LearnedBehaviour::default()).is_none());
+    }
+
+    #[test]
+    fn a_withheld_behaviour_is_so_whatever_its_rule_is_called() {
+        let seen = Some(learned(v1::Action::Exec, "/a"));
+        for (rule, expected) in [("fresh-exec", "fresh-exec"), ("", ""), ("a\nb", "ab")] {
+            let row = withheld_row(&v1::WithheldBehaviour { seen: seen.clone(), rule: rule.to_owned() });
+            assert_eq!(row.unwrap().withheld_by.as_deref(), Some(expected));
+        }
+        assert!(withheld_row(&v1::WithheldBehaviour::default()).is_none());
     }
 
     #[test]

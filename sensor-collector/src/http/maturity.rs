@@ -44,5 +44,6 @@ fn as_json(dimension: &Dimension) -> Value {
         "last_seen_at": time(dimension.seen.last),
         "newest_at": time(dimension.newest),
         "new_per_day": dimension.new_per_day,
+        "withheld": dimension.withheld,
     })
 }

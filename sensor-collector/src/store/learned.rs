@@ -24,6 +24,8 @@ pub struct LearnedRow {
     pub first: UnixNs,
     /// Last seen.
     pub last: UnixNs,
+    /// The rule that fired on it, so that it never enters a candidate.
+    pub withheld_by: Option<String>,
 }
 
 /// Stores changed rows and the revision they lead to. Counts are totals, so the same frame twice changes nothing. An
@@ -55,10 +57,11 @@ pub fn apply(
         "SELECT 1 FROM learned WHERE agent = ?1 AND workload = ?2 AND subject = ?3 AND action = ?4 AND object = ?5",
     )?;
     let mut upsert = connection.prepare_cached(
-        "INSERT INTO learned (agent, workload, subject, action, object, count, first_ns, last_ns)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO learned (agent, workload, subject, action, object, count, first_ns, last_ns, withheld_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (agent, workload, subject, action, object) DO UPDATE SET
-             count = excluded.count, first_ns = excluded.first_ns, last_ns = excluded.last_ns",
+             count = excluded.count, first_ns = excluded.first_ns, last_ns = excluded.last_ns,
+             withheld_by = excluded.withheld_by",
     )?;
     for row in rows {
         let key = params![agent, row.workload, row.subject, row.action, row.object];
@@ -80,6 +83,7 @@ pub fn apply(
             i64::try_from(row.count).unwrap_or(i64::MAX),
             row.first.column(),
             row.last.column(),
+            row.withheld_by,
         ])?;
     }
     connection.execute(
@@ -100,7 +104,7 @@ pub fn apply(
 /// The learned behaviours of every agent of a fleet that is not revoked.
 pub fn of_fleet(connection: &Connection, fleet: &str) -> Result<Vec<(AgentId, Vec<LearnedRow>)>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT agents.id, workload, subject, action, object, count, first_ns, last_ns
+        "SELECT agents.id, workload, subject, action, object, count, first_ns, last_ns, withheld_by
          FROM agents JOIN learned ON learned.agent = agents.id
          WHERE agents.fleet = ?1 AND agents.revoked_ns IS NULL ORDER BY agents.id",
     )?;
@@ -113,6 +117,7 @@ pub fn of_fleet(connection: &Connection, fleet: &str) -> Result<Vec<(AgentId, Ve
             count: row.get::<_, i64>(5)?.cast_unsigned(),
             first: UnixNs::from_column(row.get(6)?),
             last: UnixNs::from_column(row.get(7)?),
+            withheld_by: row.get(8)?,
         };
         Ok((row.get::<_, AgentId>(0)?, learned))
     })?;

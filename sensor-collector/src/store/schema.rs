@@ -32,7 +32,8 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Step n brings version n to n + 1. A released step never changes.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE fleets (
     name       TEXT PRIMARY KEY,
     created_ns INTEGER NOT NULL
@@ -141,4 +142,7 @@ CREATE TABLE baselines (
     created_ns INTEGER NOT NULL,
     PRIMARY KEY (fleet, version)
 ) STRICT, WITHOUT ROWID;
-"];
+",
+    // The rule that keeps a behaviour out of candidates.
+    "ALTER TABLE learned ADD COLUMN withheld_by TEXT;",
+];

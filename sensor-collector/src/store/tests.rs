@@ -210,6 +210,7 @@ fn learned_row(object: &str, count: u64) -> LearnedRow {
         count,
         first: at(1),
         last: at(2),
+        withheld_by: None,
     }
 }
 
@@ -228,6 +229,9 @@ async fn learned_rows_repeat_without_effect_and_a_new_epoch_replaces_them() {
     }
     store.write(apply(EPOCH, 6, learned_row("/y", 1))).await.unwrap();
     assert_eq!(store.read(rows).await.unwrap(), vec![learned_row("/x", 3), learned_row("/y", 1)]);
+    let withheld = LearnedRow { withheld_by: Some("fresh-exec".to_owned()), ..learned_row("/y", 2) };
+    store.write(apply(EPOCH, 7, withheld.clone())).await.unwrap();
+    assert_eq!(store.read(rows).await.unwrap(), vec![learned_row("/x", 3), withheld]);
     let other = Epoch([2; 16]);
     store.write(apply(other, 1, learned_row("/z", 1))).await.unwrap();
     assert_eq!(store.read(rows).await.unwrap(), vec![learned_row("/z", 1)]);

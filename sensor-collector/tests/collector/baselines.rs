@@ -26,7 +26,18 @@ fn learned(revision: u64, behaviours: &[v1::Behaviour]) -> v1::control_up::Frame
         epoch: LEARNED_EPOCH.to_vec(),
         revision,
         behaviours: behaviours.collect(),
+        withheld: Vec::new(),
     })
+}
+
+/// What a floor rule fired on.
+fn withheld(revision: u64, behaviour: v1::Behaviour) -> v1::control_up::Frame {
+    let v1::control_up::Frame::Learned(mut message) = learned(revision, &[behaviour]) else {
+        unreachable!("made as that")
+    };
+    let seen = message.behaviours.pop();
+    message.withheld.push(v1::WithheldBehaviour { seen, rule: "fresh-exec".to_owned() });
+    v1::control_up::Frame::Learned(message)
 }
 
 fn two_hours_ago() -> u64 {
@@ -181,6 +192,31 @@ async fn maturity_says_what_is_lacking_and_what_drifts() {
     assert_eq!(findings.ack().await, 13);
     assert_eq!(state().await, ("drifting".into(), "armed".into()));
     assert_eq!(world.get("/v1/fleets/nope/maturity").await.0, 404);
+}
+
+#[tokio::test]
+async fn what_a_rule_fired_on_at_one_host_is_withheld_from_the_fleets_candidate() {
+    let world = World::start().await;
+    let (one, two) = (world.enroll().await, world.enroll_another("web").await);
+    let (mut first, _) = ControlStream::open(world.connect(&one).await, &[]).await;
+    let (mut second, _) = ControlStream::open(world.connect(&two).await, &[]).await;
+    let (product, other) = (nginx(v1::Action::Exec, "/srv/product"), nginx(v1::Action::Exec, "/bin/ls"));
+    first.send(learned(1, &[product.clone(), other.clone()])).await;
+    expect_learned_ack(&mut first, 1).await;
+    second.send(learned(1, &[product.clone(), other])).await;
+    expect_learned_ack(&mut second, 1).await;
+    let (_, text) = world.get_text("/v1/fleets/web/candidate").await;
+    assert!(text.contains("- /srv/product # 2 of 2 hosts\n"), "{text}");
+    second.send(withheld(2, product)).await;
+    expect_learned_ack(&mut second, 2).await;
+    let (_, text) = world.get_text("/v1/fleets/web/candidate").await;
+    assert!(text.contains("- /bin/ls # 2 of 2 hosts\n"), "{text}");
+    let kept_out = "retired:\n        exec:\n          - /srv/product # withheld: fresh-exec, 1 of 2 hosts\n";
+    assert!(text.contains(kept_out), "{text}");
+    let (_, body) = world.get("/v1/fleets/web/maturity").await;
+    assert_eq!(body["dimensions"][0]["withheld"], serde_json::json!({ "fresh-exec": 1 }), "{body}");
+    // Whoever pushes it as it is has it judged; whoever moves the line has it allowed.
+    assert_eq!(world.put(PATH, &text).await.0, 200);
 }
 
 #[tokio::test]

@@ -121,11 +121,13 @@ fn maturity(client: &Client, fleet: &str, json: bool) -> Result<String> {
         let lacks = items(dimension, "lacks").iter().map(cell).collect::<Vec<_>>().join("; ");
         let words = ["workload", "action", "state", "entries", "observations"];
         let mut row: Vec<String> = words.iter().map(|word| cell(&dimension[*word])).collect();
-        row.extend([time(&dimension["newest_at"]), lacks]);
+        let withheld = dimension["withheld"].as_object().into_iter().flatten();
+        let withheld: Vec<_> = withheld.map(|(rule, count)| format!("{count} {rule}")).collect();
+        row.extend([time(&dimension["newest_at"]), lacks, withheld.join("; ")]);
         row
     };
     let rows: Vec<_> = items(&answer, "dimensions").iter().map(row).collect();
-    Ok(table(&["WORKLOAD", "ACTION", "STATE", "ENTRIES", "SEEN", "NEWEST", "LACKS"], &rows))
+    Ok(table(&["WORKLOAD", "ACTION", "STATE", "ENTRIES", "SEEN", "NEWEST", "LACKS", "WITHHELD"], &rows))
 }
 
 fn status(client: &Client, fleet: &str, json: bool) -> Result<String> {

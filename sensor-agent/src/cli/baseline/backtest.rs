@@ -3,11 +3,12 @@
 
 use super::super::live::Wish;
 use super::super::replay::Replay;
-use super::{FloorArguments, found, print, read_baseline};
+use super::{AroundArguments, FloorArguments, found, print};
 use crate::enrich::process_table::Scope;
 use crate::finding::Reason;
+use crate::layer_files::{LayerFile, read_layers};
 use crate::pipeline::Output;
-use sensor_baseline::{Baseline, Behaviour, Floor, Severity};
+use sensor_baseline::{Behaviour, Floor, Layers, Severity};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,13 +18,16 @@ use std::sync::Arc;
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct BacktestArguments {
     /// The baseline to try.
-    candidate: PathBuf,
+    #[arg(value_name = "[LAYER=]CANDIDATE")]
+    candidate: LayerFile,
     /// Files that `record` made.
     #[arg(required = true, value_name = "RECORDING")]
     recordings: Vec<PathBuf>,
     /// The baseline to compare it with [default: one that lists nothing, so that only floor rules find something].
     #[arg(long, value_name = "FILE")]
     current: Option<PathBuf>,
+    #[command(flatten)]
+    around: AroundArguments,
     #[command(flatten)]
     floor: FloorArguments,
     /// Print one JSON object.
@@ -32,10 +36,13 @@ pub(in crate::cli) struct BacktestArguments {
 }
 
 pub(super) fn run(arguments: &BacktestArguments) -> anyhow::Result<ExitCode> {
-    let candidate = read_baseline(&arguments.candidate)?;
+    let candidate = arguments.around.read(&arguments.candidate)?;
     let current = match &arguments.current {
-        Some(path) => read_baseline(path)?,
-        None => Baseline::empty(&candidate.fleet),
+        Some(path) => {
+            let current = LayerFile { path: path.clone(), ..arguments.candidate.clone() };
+            arguments.around.read(&current)?
+        }
+        None => read_layers(arguments.around.below.iter().chain(&arguments.around.above))?,
     };
     let floor = arguments.floor.load()?;
     let change = Change::between(&current, &candidate, &floor, &arguments.recordings)?;
@@ -73,8 +80,8 @@ pub(super) struct Told {
 
 impl Change {
     pub(super) fn between(
-        old: &Baseline,
-        new: &Baseline,
+        old: &Layers,
+        new: &Layers,
         floor: &Arc<Floor>,
         recordings: &[PathBuf],
     ) -> anyhow::Result<Self> {
@@ -128,7 +135,7 @@ type Key = (Behaviour, String);
 
 /// What is found in recordings, and whether records were lost when they were made.
 fn findings(
-    baseline: &Baseline,
+    baseline: &Layers,
     floor: &Arc<Floor>,
     recordings: &[PathBuf],
 ) -> anyhow::Result<(BTreeMap<Key, Told>, bool)> {

@@ -2,7 +2,8 @@
 //! sibling modules and the baseline crate.
 
 use super::backtest::Change;
-use super::{FloorArguments, check_text, parse_action, read_baseline, write};
+use super::{FloorArguments, check_text, parse_action, write};
+use crate::layer_files::read_baseline;
 use anyhow::{Context as _, bail, ensure};
 use sensor_baseline::{Baseline, Disposition, Entry, Pattern, Subject, Workload, diff};
 use std::path::PathBuf;
@@ -51,8 +52,8 @@ pub(super) fn run(arguments: &EditArguments) -> anyhow::Result<ExitCode> {
     if !arguments.attacks.is_empty() {
         // What is only armed now is what the entries would silence.
         let change = Change::between(
-            &armed(&old, &arguments.arm),
-            &new,
+            &armed(&old, &arguments.arm).into(),
+            &new.clone().into(),
             &arguments.floor.load()?,
             &arguments.attacks,
         )?;
@@ -71,7 +72,7 @@ pub(super) fn run(arguments: &EditArguments) -> anyhow::Result<ExitCode> {
             say!("sensor-agent: silences {count} findings of the attacks:\n{}", lines.trim_end());
         }
     }
-    write(Some(arguments.output.as_ref().unwrap_or(&arguments.file)), &new)?;
+    write(Some(arguments.output.as_ref().unwrap_or(&arguments.file)), &new.to_yaml())?;
     super::print(&difference.to_string())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,15 @@
 //! `baseline learn`: a baseline from recordings, one after the other. Not the learning. It may call the sibling modules and
 //! the baseline crate.
 
+use super::super::learn::print_withheld;
 use super::super::live::Wish;
 use super::super::replay::Replay;
 use super::super::sigma::SigmaArguments;
 use super::{FloorArguments, check_text, write};
 use crate::enrich::process_table::Scope;
 use sensor_baseline::{
-    Action, Baseline, Behaviour, HostId, Learned, Learner, LearnerLimits, Seen, Verdict, Workload, expected,
-    merge,
+    Action, Baseline, Behaviour, Candidate, HostId, Learned, Learner, LearnerLimits, Observation, Remembered,
+    Seen, Verdict, Workload, expected, merge,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -45,30 +46,40 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let rules = arguments.sigma.rules(&floor)?;
     let mut samples = Vec::new();
     let (mut held, mut refused) = (0_u64, 0_u64);
+    let is_wanted = |observation: &Observation| {
+        arguments.workload.is_empty() || arguments.workload.contains(&observation.behaviour.workload.0)
+    };
     for recording in &arguments.recordings {
         let mut learner = Learner::new(LearnerLimits::default()).with_floor(Arc::clone(&floor));
         let wish = Wish { rules: Arc::clone(&rules), ..Wish::new(Arc::clone(&floor), Scope::Host) };
         Replay::open(recording, wish)?.run(|output| {
             for (observation, verdict) in output.observations.drain(..) {
-                let name = &observation.behaviour.workload.0;
-                if !arguments.workload.is_empty() && !arguments.workload.contains(name) {
+                if !is_wanted(&observation) {
                     continue;
                 }
-                if matches!(verdict, Verdict::Floor(_)) {
-                    held += 1;
-                } else if let Learned::Refused(_) = learner.observe(&observation) {
-                    refused += 1;
+                match (learner.observe(&observation), verdict) {
+                    (_, Verdict::Floor(_)) => held += 1,
+                    (Learned::Refused(_), _) => refused += 1,
+                    (Learned::New | Learned::Known, _) => {}
+                }
+            }
+            for (observation, rule) in output.withheld.drain(..) {
+                if is_wanted(&observation) {
+                    learner.withhold(&observation, &rule);
                 }
             }
             Ok(())
         })?;
-        let behaviours = learner.behaviours().map(|(behaviour, seen)| (behaviour.clone(), *seen));
-        samples.push((HostId(format!("{:06}", samples.len())), behaviours.collect()));
+        let remembered = learner.remembered().map(|(behaviour, known)| (behaviour.clone(), known));
+        samples.push((HostId(format!("{:06}", samples.len())), remembered.collect()));
     }
-    let (baseline, left) = settled(&arguments.fleet, &samples, arguments.new_max);
+    let merged = merge(&arguments.fleet, &samples);
+    let (baseline, left) = settled(&merged, &samples, arguments.new_max);
     check_text(&baseline)?;
-    write(Some(&arguments.output), &baseline)?;
-    let all = sizes(samples.iter().flat_map(|(_, behaviours)| behaviours).map(|(behaviour, _)| behaviour));
+    write(Some(&arguments.output), &merged.text_of(&baseline))?;
+    let remembered = samples.iter().flat_map(|(_, behaviours)| behaviours);
+    let learned = remembered.filter(|(_, remembered)| remembered.withheld_by.is_none());
+    let all = sizes(learned.map(|(behaviour, _)| behaviour));
     for (workload, size) in &all {
         say!("learned {workload}: {} behaviours, {} bytes of memory", size.behaviours, size.bytes);
     }
@@ -78,19 +89,23 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let count: u64 = all.values().map(|size| size.behaviours).sum();
     say!("learned {count} behaviours into {}", arguments.output.display());
     say!("not learned: {held} observations that floor rules hold, {refused} others");
+    print_withheld(&merged, &arguments.output);
     Ok(ExitCode::SUCCESS)
 }
 
 /// What was learned of one recording.
-type Sample = (HostId, Vec<(Behaviour, Seen)>);
+type Sample = (HostId, Vec<(Behaviour, Remembered)>);
 
 /// The baseline of all samples. Actions of which more than `new_max` new behaviours are to be expected in the next one are
 /// left to be learned.
-fn settled(fleet: &str, samples: &[Sample], new_max: Option<f64>) -> (Baseline, Vec<(Workload, Action)>) {
-    let merged = merge(fleet, samples);
+fn settled(
+    merged: &Candidate,
+    samples: &[Sample],
+    new_max: Option<f64>,
+) -> (Baseline, Vec<(Workload, Action)>) {
     let mut baseline = merged.baseline();
     // What the first half of the samples has already; one alone is all first half.
-    let early = merge(fleet, &samples[..samples.len().div_ceil(2)]).baseline();
+    let early = merge("", &samples[..samples.len().div_ceil(2)]).baseline();
     let mut counts: BTreeMap<(Workload, Action), (usize, usize)> = BTreeMap::new();
     for (entry, support) in merged.entries() {
         let (once, late) = counts.entry((entry.workload.clone(), entry.action)).or_default();
@@ -133,10 +148,10 @@ fn sizes<'a>(behaviours: impl Iterator<Item = &'a Behaviour>) -> BTreeMap<&'a st
 
 #[cfg(test)]
 mod tests {
-    use super::{Size, settled, sizes};
+    use super::{Sample, Size, settled, sizes};
     use sensor_baseline::{
-        Action, Behaviour, HostId, Learner, LearnerLimits, Object, Observation, Seen, Subject, Traits,
-        UnixNs, Workload,
+        Action, Behaviour, HostId, Learner, LearnerLimits, Object, Observation, Remembered, Seen, Subject,
+        Traits, UnixNs, Workload, merge,
     };
 
     #[test]
@@ -171,17 +186,19 @@ mod tests {
                 action,
                 object: Object::path(object),
             };
-            let seen = Seen::once(UnixNs(1));
-            (HostId(name.to_owned()), vec![(of(Action::Exec, "/x"), seen), (of(Action::Write, object), seen)])
+            let seen = Remembered::learned(Seen::once(UnixNs(1)));
+            let rows = vec![(of(Action::Exec, "/x"), seen.clone()), (of(Action::Write, object), seen)];
+            (HostId(name.to_owned()), rows)
         };
         let samples = [sample("1", "/a"), sample("2", "/a"), sample("3", "/b")];
-        let left = |max: Option<f64>| settled("local", &samples, max).1;
+        let settled = |samples: &[Sample], max: Option<f64>| settled(&merge("local", samples), samples, max);
+        let left = |max: Option<f64>| settled(&samples, max).1;
         assert_eq!(left(None), []);
         assert_eq!(left(Some(0.4)), [], "one of three");
-        assert_eq!(settled("local", &samples[..2], Some(0.3)).1, [], "nothing new in the second half");
-        assert_eq!(settled("local", &samples[..1], Some(9.0)).1.len(), 2, "one tells of no other");
+        assert_eq!(settled(&samples[..2], Some(0.3)).1, [], "nothing new in the second half");
+        assert_eq!(settled(&samples[..1], Some(9.0)).1.len(), 2, "one tells of no other");
         assert_eq!(left(Some(0.3)), [(Workload("unit:a".to_owned()), Action::Write)]);
-        let (baseline, _) = settled("local", &samples, Some(0.3));
+        let (baseline, _) = settled(&samples, Some(0.3));
         assert!(baseline.is_learning(&Workload("unit:a".to_owned()), Action::Write));
         assert!(!baseline.is_learning(&Workload("unit:a".to_owned()), Action::Exec));
     }

@@ -3,14 +3,15 @@
 
 use super::super::live::Wish;
 use super::super::replay::Replay;
+use super::BaselineCommand;
 use super::backtest::{self, Change};
-use super::{BaselineCommand, read_baseline};
 use crate::enrich::process_table::Scope;
 use crate::enrich::seed::Seed;
+use crate::layer_files::read_baseline;
 use crate::record_fixture::Who;
 use crate::recording::{RecordingWriter, Start};
 use clap::Parser;
-use sensor_baseline::{Baseline, Disposition, Floor};
+use sensor_baseline::{Baseline, Disposition, Floor, Layers};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,7 @@ fn text(told: &[backtest::Told]) -> Vec<String> {
 fn a_backtest_tells_what_a_candidate_would_raise_and_silence() {
     let folder = tempfile::tempdir().unwrap();
     let attack = attack(folder.path());
-    let read = |yaml: &str| read_baseline(&write(folder.path(), "b.yaml", yaml)).unwrap();
+    let read = |yaml: &str| Layers::from(read_baseline(&write(folder.path(), "b.yaml", yaml)).unwrap());
     let (nothing, narrow) = (read("fleet: web\nworkloads: {}\n"), read(NGINX_ONLY));
     let wide = read(&NGINX_ONLY.replace("listen", "exec: [/usr/bin/dash], listen"));
     let recordings = [attack];
@@ -242,8 +243,8 @@ fn rules_and_silences_of_a_file_are_tried_on_recordings() {
     // Recordings of fixtures are of 1970.
     let site = write(folder.path(), "site.toml", &SITE.replace("EXPIRES", "1970-01-02"));
     let floor = crate::floor_files::load(std::slice::from_ref(&site)).unwrap();
-    let nothing = Baseline::empty("web");
-    let change = Change::between(&nothing, &narrow, &floor, std::slice::from_ref(&attack)).unwrap();
+    let nothing = Layers::from(Baseline::empty("web"));
+    let change = Change::between(&nothing, &narrow.into(), &floor, std::slice::from_ref(&attack)).unwrap();
     assert_eq!(change.kept_count, 1, "the file's rule, behind the silenced one");
     let mut rules = Vec::new();
     let wish = Wish { baseline: Some(nothing), ..Wish::new(floor, Scope::Host) };
@@ -264,6 +265,61 @@ fn rules_and_silences_of_a_file_are_tried_on_recordings() {
     assert_eq!(explained.unwrap(), ExitCode::from(2), "the file's rule fires where nothing is armed");
     let explained = run(&format!("explain|{baseline}|unit:db.service|/x|connect|tcp 10.0.0.1 4444"));
     assert_eq!(explained.unwrap(), ExitCode::SUCCESS);
+}
+
+#[test]
+fn what_a_rule_fired_on_in_one_recording_is_withheld_though_another_has_it_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let nginx = Who::new(10, 1);
+    let own = [nginx.found("/usr/sbin/nginx"), nginx.listen(80), nginx.connect(1, 4444)];
+    let (attack, own) = (attack(folder.path()), recording(folder.path(), "own.rec", &own));
+    let out = folder.path().join("learned.yaml");
+    for recordings in [[&attack, &own], [&own, &attack]] {
+        let [first, second] = recordings.map(|path| path.display());
+        run(&format!("learn|{first}|{second}|-o|{}", out.display())).unwrap();
+        let text = fs::read_to_string(&out).unwrap();
+        assert!(
+            text.contains(
+                "retired:\n        connect:\n          - tcp 127.0.0.1 4444 # withheld: shell-connect\n"
+            ),
+            "{text}"
+        );
+        let learned = Layers::from(read_baseline(&out).unwrap());
+        let nothing = Layers::from(Baseline::empty("web"));
+        let change =
+            Change::between(&nothing, &learned, Floor::built_in(), std::slice::from_ref(&attack)).unwrap();
+        assert_eq!((change.kept_count, change.silenced.len()), (1, 0), "the attack is found as before");
+    }
+    let alone = format!("learn|{}|-o|{}", folder.path().join("own.rec").display(), out.display());
+    run(&alone).unwrap();
+    assert!(!fs::read_to_string(&out).unwrap().contains("retired"));
+}
+
+#[test]
+fn layers_are_judged_explained_and_linted_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let attack = attack(folder.path());
+    let path = |name: &str, rules: &str| {
+        let text = format!("fleet: web\nworkloads:\n  unit:web.service:\n    /usr/sbin/nginx: {{{rules}}}\n");
+        write(folder.path(), name, &text).display().to_string()
+    };
+    let (fleet, host) = (path("fleet.yaml", "listen: [tcp 80]"), path("host.yaml", "exec: [/usr/bin/dash]"));
+    let vendor = path("vendor.yaml", "deny: {exec: [/usr/bin/*]}");
+    let explain = |more: &str| {
+        run(&format!("explain|fleet={fleet}|unit:web.service|/usr/sbin/nginx|exec|/usr/bin/dash{more}"))
+            .unwrap()
+    };
+    assert_eq!(explain(""), ExitCode::from(2));
+    assert_eq!(explain(&format!("|--above|host={host}")), ExitCode::SUCCESS);
+    assert_eq!(explain(&format!("|--above|host={host}|--below|vendor={vendor}")), ExitCode::from(2));
+    let attack = attack.display();
+    let backtest = |more: &str| run(&format!("backtest|{fleet}|{attack}{more}")).unwrap();
+    assert_eq!(backtest(""), ExitCode::from(2), "the shell is novel");
+    assert_eq!(backtest(&format!("|--above|{host}")), ExitCode::SUCCESS);
+    assert_eq!(run(&format!("lint|{vendor}|{host}")).unwrap(), ExitCode::SUCCESS);
+    assert_eq!(run(&format!("lint|--layers|{vendor}|{host}")).unwrap(), ExitCode::from(2));
+    let twice = run(&format!("lint|--layers|{host}|{host}")).unwrap_err().to_string();
+    assert!(twice.ends_with("is given twice"), "{twice}");
 }
 
 #[test]
@@ -307,7 +363,7 @@ fn silences_of_what_rules_found_twice_are_proposed_and_silence_it() {
     assert_eq!(fs::read_to_string(&output).unwrap(), text, "the same of the same");
     let findings = |floor: std::sync::Arc<Floor>| {
         let baseline = read_baseline(&write(folder.path(), "b.yaml", NGINX_ONLY)).unwrap();
-        let wish = Wish { baseline: Some(baseline), ..Wish::new(floor, Scope::Host) };
+        let wish = Wish { baseline: Some(baseline.into()), ..Wish::new(floor, Scope::Host) };
         let mut found = Vec::new();
         let mut replay = Replay::open(&one, wish).unwrap();
         replay

@@ -15,7 +15,7 @@ use std::sync::Arc;
 fn findings() -> Vec<Finding> {
     let baseline = Baseline::parse("fleet: f\nworkloads:\n  unit:web.service: {}\n").unwrap();
     let mut pipeline =
-        Pipeline::new(PipelineConfig { baseline: Some(baseline), ..PipelineConfig::default() });
+        Pipeline::new(PipelineConfig { baseline: Some(baseline.into()), ..PipelineConfig::default() });
     let (nginx, shell, other) = (Who::new(10, 1), Who::new(20, 10), Who::new(21, 10));
     let mut output = Output::default();
     for record in [
