@@ -226,7 +226,7 @@ impl Dimension {
         let days = span.max(criteria.span_ns) as f64 / DAY_NS as f64;
         self.new_per_day = expected(self.entries_once, self.entries_late, days);
         let quiet = now.0.saturating_sub(self.newest.0);
-        let lost_share = lost as f64 / (lost + self.seen.count).max(1) as f64;
+        let lost_share = lost as f64 / lost.saturating_add(self.seen.count).max(1) as f64;
         let lacks = [
             (quiet < criteria.quiet_ns).then_some(Lack::Quiet(quiet)),
             (span < criteria.span_ns).then_some(Lack::Calendar(span)),
@@ -299,6 +299,11 @@ mod tests {
         check(&[seen(9, 0, HOUR_NS)], HOUR_NS, 0, &State::Learning(vec![Lack::Calendar(HOUR_NS)]));
         let newcomer = [seen(9, 0, DAY_NS), seen(2, DAY_NS - 5, DAY_NS)];
         check(&newcomer, DAY_NS, 0, &State::Learning(vec![Lack::Quiet(5), Lack::Coverage(1.0)]));
+    }
+
+    #[test]
+    fn counts_of_a_hostile_host_do_not_overflow() {
+        check(&[seen(u64::MAX, 0, DAY_NS)], DAY_NS, u64::MAX, &State::Learning(vec![Lack::Loss(u64::MAX)]));
     }
 
     #[test]

@@ -20,9 +20,10 @@ pub(crate) enum Class {
     Uuid,
     /// `<date>`: `YYYY-MM-DD` or `YYYYMMDD`.
     Date,
-    /// `<tmp>`: letters, digits and underscores, not all letters of one case.
+    /// `<tmp>`: letters, digits and underscores that are no word.
     Tmp,
-    /// `<tmp6>`: six letters and digits, as `mkstemp` makes them.
+    /// `<tmp6>`: six letters and digits, as `mkstemp` makes them; no word where nothing else shows that they are made up,
+    /// see [`is_tied`].
     Tmp6,
     /// `<tmp8>`: eight lower-case letters, digits and underscores, as Python makes them.
     Tmp8,
@@ -79,13 +80,18 @@ impl Class {
             Self::Tmp => {
                 let word = tmp_word(bytes);
                 let fits = (TMP_CHARS_MIN..=TMP_CHARS_MAX).contains(&word.len());
-                (fits && !is_one_case(word)).then_some(word.len())
+                (fits && !is_word(word)).then_some(word.len())
             }
             Self::Tmp6 => tmp_len(bytes, 6, |byte| byte != b'_'),
             Self::Tmp8 => tmp_len(bytes, 8, |byte| !byte.is_ascii_uppercase()),
             Self::Tmp10 => tmp_len(bytes, 10, |_| true),
         }
     }
+}
+
+/// As [`Class::Tmp6`] where nothing says that names are made up.
+pub(crate) fn untied_tmp6_len(text: &str) -> Option<usize> {
+    Class::Tmp6.match_len(text).filter(|len| !is_word(&text.as_bytes()[..*len]))
 }
 
 /// The length of the run at the start that satisfies a predicate.
@@ -95,12 +101,32 @@ pub(crate) fn run(bytes: &[u8], wanted: impl Fn(u8) -> bool) -> usize {
 
 /// The letters, digits and underscores at the start.
 fn tmp_word(bytes: &[u8]) -> &[u8] {
-    &bytes[..run(bytes, |byte| byte.is_ascii_alphanumeric() || byte == b'_')]
+    &bytes[..run(bytes, is_tmp_byte)]
 }
 
-/// Whether it is made of letters of one case only, as words are and random names hardly ever.
-fn is_one_case(word: &[u8]) -> bool {
-    word.iter().all(u8::is_ascii_lowercase) || word.iter().all(u8::is_ascii_uppercase)
+/// Whether it is what a person calls things: letters and underscores in one case, or behind a capital. Random names are
+/// hardly ever.
+fn is_word(text: &[u8]) -> bool {
+    let has_digits = text.iter().any(u8::is_ascii_digit);
+    let is_lower_behind = text.iter().skip(1).all(|byte| !byte.is_ascii_uppercase());
+    !has_digits && (is_lower_behind || text.iter().all(|byte| !byte.is_ascii_lowercase()))
+}
+
+/// Whether what stands before six made-up characters says that they are: a temporary directory above, or in the name
+/// something that programs put in front, `tmp_obj_`, `tmp` or `job.`. Elsewhere `.<tmp6>` would be `.bashrc`, too.
+pub(crate) fn is_tied(above: &[&str], before: &str) -> bool {
+    let word_len = before.bytes().rev().take_while(|byte| is_tmp_byte(*byte)).count();
+    let word = &before[before.len() - word_len..];
+    let is_set_apart = word.starts_with("tmp") || before.ends_with(['_', '.', '-']);
+    TEMPORARY_DIRECTORIES.contains(&above)
+        || (is_set_apart && before.contains(|ch: char| ch.is_ascii_alphanumeric()))
+}
+
+/// Where programs make files and folders with random names.
+pub(crate) const TEMPORARY_DIRECTORIES: [&[&str]; 3] = [&["tmp"], &["var", "tmp"], &["dev", "shm"]];
+
+const fn is_tmp_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// A run of exactly this many letters, digits and underscores, all of them wanted.
@@ -153,6 +179,8 @@ enum Piece {
     Literal(Box<str>),
     Star,
     Class(Class),
+    /// `<tmp6>` where nothing says that a name is made up: see [`is_tied`].
+    UntiedTmp6,
 }
 
 /// A template made ready for matching.
@@ -170,7 +198,9 @@ impl PathMatcher {
             Some(above) => (above, true),
             None => (text, false),
         };
-        Self { segments: text.split('/').skip(1).map(pieces).collect(), any_below }
+        let names: Vec<&str> = text.split('/').skip(1).collect();
+        let segments = names.iter().enumerate().map(|(at, name)| pieces(&names[..at], name));
+        Self { segments: segments.collect(), any_below }
     }
 
     /// Whether the template holds the path, whose text is literal.
@@ -207,7 +237,7 @@ pub(crate) struct NameMatcher(Vec<Piece>);
 
 impl NameMatcher {
     pub(crate) fn new(template: &str) -> Self {
-        Self(pieces(template))
+        Self(pieces(&[], template))
     }
 
     /// Whether the template holds the name.
@@ -221,7 +251,8 @@ impl NameMatcher {
     }
 }
 
-fn pieces(segment: &str) -> Vec<Piece> {
+/// The pieces of a name below the names above it.
+fn pieces(above: &[&str], segment: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = segment;
     while !rest.is_empty() {
@@ -233,7 +264,12 @@ fn pieces(segment: &str) -> Vec<Piece> {
         }
         let class = Class::ALL.into_iter().find(|class| rest.starts_with(class.name()));
         let len = class.map_or(1, |class| class.name().len());
-        pieces.push(class.map_or(Piece::Star, Piece::Class));
+        let before = &segment[..segment.len() - rest.len()];
+        pieces.push(match class {
+            Some(Class::Tmp6) if !is_tied(above, before) => Piece::UntiedTmp6,
+            Some(class) => Piece::Class(class),
+            None => Piece::Star,
+        });
         rest = &rest[len..];
     }
     pieces
@@ -253,6 +289,7 @@ fn segment_matches(pieces: &[Piece], name: &str) -> bool {
             }
             Some(Piece::Literal(literal)) => name[at..].starts_with(&**literal).then_some(literal.len()),
             Some(Piece::Class(class)) => class.match_len(&name[at..]),
+            Some(Piece::UntiedTmp6) => untied_tmp6_len(&name[at..]),
         };
         if let Some(len) = len {
             piece += 1;
@@ -328,6 +365,15 @@ mod tests {
             ("/cc<tmp>.o", "/ccA1.o", false),
             ("/tmp/<tmp>", "/tmp/backdoor", false),
             ("/tmp/<tmp>", "/tmp/XAbCd12Ef", true),
+            ("/srv/<tmp>/x", "/srv/wp_content/x", false),
+            ("/srv/<tmp>/x", "/srv/Uploads/x", false),
+            ("/srv/<tmp6>.php", "/srv/a1B2c3.php", true),
+            ("/srv/<tmp6>.php", "/srv/config.php", false),
+            ("/srv/we<tmp6>/x", "/srv/websites/x", false),
+            ("/home/u/.<tmp6>", "/home/u/.bashrc", false),
+            ("/srv/tmp_obj_<tmp6>", "/srv/tmp_obj_abcdef", true),
+            ("/srv/.tmp<tmp6>", "/srv/.tmpabcdef", true),
+            ("/tmp/cc<tmp6>.o", "/tmp/ccabcdef.o", true),
             ("/tmp/foo.<tmp6>", "/tmp/foo.abCD12", true),
             ("/tmp/foo.<tmp6>", "/tmp/foo.abCD123", false),
             ("/tmp/foo.<tmp6>", "/tmp/foo.abCD12.sh", false),

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::baseline::Entry;
-use crate::matcher::{Class, TMP_CHARS_MIN, run};
+use crate::matcher::{Class, TMP_CHARS_MIN, is_tied, run, untied_tmp6_len};
 use crate::model::{Action, Subject, Workload};
 use crate::object::PathText;
 use crate::pattern::Pattern;
@@ -103,7 +103,10 @@ fn templates(paths: &BTreeSet<&str>) -> BTreeMap<Place, Template> {
             }
         }
         let shown = names.into_iter().filter(|(_, names)| names.len() >= SIBLINGS_MIN);
-        templates.extend(shown.filter_map(|(place, names)| Some((place, Template::of(&names)?))));
+        templates.extend(shown.filter_map(|(place, names)| {
+            let template = Template::of(&place.0, &names)?;
+            Some((place, template))
+        }));
         let below = |(directory, name, rest)| (below(&templates, directory, name), rest);
         walks = next.into_iter().map(below).collect();
     }
@@ -136,12 +139,18 @@ struct Template(Vec<Part>);
 #[derive(Debug)]
 enum Part {
     Same(String),
-    Varies { prefix: String, class: Class },
+    Varies {
+        prefix: String,
+        class: Class,
+        /// Whether the matcher takes six characters for made up that are a word.
+        is_tied: bool,
+    },
 }
 
 impl Template {
     /// The template of names of one shape, when those parts in which they differ look random.
-    fn of(names: &BTreeSet<&str>) -> Option<Self> {
+    fn of(directory: &str, names: &BTreeSet<&str>) -> Option<Self> {
+        let above: Vec<&str> = directory.split('/').skip(1).collect();
         let names: Vec<Vec<&str>> = names.iter().map(|name| parts(name)).collect();
         let first = names.first()?;
         let is_class =
@@ -153,7 +162,9 @@ impl Template {
             }
             // A class takes as much as it can: nothing of a kind may stand beside it.
             let stands_alone = !is_class(at.checked_sub(1)) && !is_class(Some(at + 1));
-            varying(&words).filter(|_| stands_alone)
+            let (prefix, class) = varying(&words).filter(|_| stands_alone)?;
+            let is_tied = is_tied(&above, &(first[..at].concat() + &prefix));
+            Some(Part::Varies { prefix, class, is_tied })
         };
         first.iter().enumerate().map(part).collect::<Option<_>>().map(Self)
     }
@@ -162,9 +173,14 @@ impl Template {
     fn holds(&self, name: &str) -> bool {
         let is_of = |(part, word): (&Part, &str)| match part {
             Part::Same(same) => same == word,
-            Part::Varies { prefix, class } => word
-                .strip_prefix(prefix.as_str())
-                .is_some_and(|rest| !word.starts_with('<') && class.match_len(rest) == Some(rest.len())),
+            Part::Varies { prefix, class, is_tied } => {
+                let match_len = |rest: &str| match class {
+                    Class::Tmp6 if !is_tied => untied_tmp6_len(rest),
+                    class => class.match_len(rest),
+                };
+                let rest = word.strip_prefix(prefix.as_str()).filter(|_| !word.starts_with('<'));
+                rest.is_some_and(|rest| match_len(rest) == Some(rest.len()))
+            }
         };
         self.0.iter().zip(parts(name)).all(is_of)
     }
@@ -174,7 +190,7 @@ impl Part {
     fn push_onto(&self, path: &mut String) {
         match self {
             Self::Same(same) => path.push_str(same),
-            Self::Varies { prefix, class } => {
+            Self::Varies { prefix, class, .. } => {
                 path.push_str(prefix);
                 path.push_str(class.name());
             }
@@ -184,7 +200,7 @@ impl Part {
 
 /// What words of one length are of: six made-up characters behind letters that they have in common, or made up as a
 /// whole.
-fn varying(words: &BTreeSet<&str>) -> Option<Part> {
+fn varying(words: &BTreeSet<&str>) -> Option<(String, Class)> {
     let first = *words.first()?;
     let (prefix, _) = first.split_at_checked(first.len().checked_sub(TMP_CHARS_MIN)?)?;
     let are_mostly = |is_so: &dyn Fn(&str) -> bool| {
@@ -197,12 +213,10 @@ fn varying(words: &BTreeSet<&str>) -> Option<Part> {
             let rest = &word[prefix.len()..];
             has_number_inside(rest) || mixes_cases(rest)
         };
-        let (prefix, class) = (prefix.to_owned(), Class::Tmp6);
-        return are_mostly(&is_made_up).then_some(Part::Varies { prefix, class });
+        return are_mostly(&is_made_up).then(|| (prefix.to_owned(), Class::Tmp6));
     }
     // Words of a language are never put together, in whatever case they are.
-    let (prefix, class) = (String::new(), Class::Tmp);
-    are_mostly(&has_number_inside).then_some(Part::Varies { prefix, class })
+    are_mostly(&has_number_inside).then_some((String::new(), Class::Tmp))
 }
 
 /// A name's parts: words, and what stands between them, classes and escapes in one piece.
@@ -248,7 +262,9 @@ mod tests {
     use crate::baseline::{Baseline, Entry};
     use crate::floor::Floor;
     use crate::judge::Verdict;
+    use crate::matcher::PathMatcher;
     use crate::model::Traits;
+    use crate::object::PathText;
     use crate::testing::{behaviour, observation};
     use proptest::prelude::*;
 
@@ -310,6 +326,15 @@ mod tests {
         let numbered = ["server00001", "server00002", "server00003", "server00004", "server00005"];
         assert_eq!(settle("write", &numbered.map(|name| format!("/d/{name}"))).len(), numbered.len());
         assert_eq!(settle("exec", &RANDOM.map(|name| format!("/tmp/cc{name}"))).len(), RANDOM.len());
+    }
+
+    #[test]
+    fn six_made_up_characters_alone_are_no_word() {
+        let mut objects: Vec<String> = RANDOM.iter().map(|name| format!("/srv/{name}.php")).collect();
+        objects.push("/srv/config.php".to_owned());
+        assert_eq!(settle("write", &objects), ["/srv/<tmp6>.php", "/srv/config.php"]);
+        let matcher = PathMatcher::new(&PathText::parse("/srv/<tmp6>.php").unwrap());
+        assert!(!matcher.matches("/srv/upload.php"));
     }
 
     #[test]

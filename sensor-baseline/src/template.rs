@@ -5,7 +5,7 @@
 //! names of one shape agree. It never replaces an alphabetic name, and never touches the path of a program: what is
 //! executed is always named in full.
 
-use crate::matcher::{Class, HEX_DIGITS_MIN, TMP_CHARS_MIN, run};
+use crate::matcher::{Class, HEX_DIGITS_MIN, TEMPORARY_DIRECTORIES, TMP_CHARS_MIN, run};
 use crate::model::{Action, Behaviour, Observation};
 use crate::object::{Object, PathText};
 use crate::text::unit_len;
@@ -85,9 +85,6 @@ enum Hint {
     /// It was created exclusively, in a directory for temporary files.
     ExclusiveTemporary,
 }
-
-/// Where programs make folders with random names.
-const TEMPORARY_DIRECTORIES: [&[&str]; 3] = [&["tmp"], &["var", "tmp"], &["dev", "shm"]];
 
 /// Whether the name is a two-digit folder of an object store: a hash follows, or `objects` stands above it.
 fn is_object_folder(names: &[&str], at: usize) -> bool {
@@ -347,6 +344,22 @@ mod tests {
         check("exec", "/srv/ci/job.TIjeIp/x", 0b100, "/srv/ci/job.TIjeIp/x");
         check("rename", "/srv/targetuBKAqK -> /srv/target", 0b10, "/srv/target<tmp6> -> /srv/target");
         check("write", "/d/green-8ffbb7e4bd79b8c7.tmp37d09c9", 0, "/d/green-<hex>.<tmp>");
+    }
+
+    #[test]
+    fn what_one_made_up_name_shows_allows_no_word_in_its_place() {
+        let check = |object: &str, folders_made: u64, ephemeral: bool, word: &str| {
+            let traits = Traits { folders_made, ephemeral, ..Traits::default() };
+            let learned = template(&observation(behaviour("write", object), traits)).object.to_string();
+            let matcher = PathMatcher::new(&crate::PathText::parse(&learned).unwrap());
+            assert!(matcher.matches(object) && !matcher.matches(word), "{learned}: {word}");
+        };
+        check("/srv/www/a1b2c3/x.php", 0b100, false, "/srv/www/upload/x.php");
+        check("/srv/www/a1b2c3.php", 0, true, "/srv/www/config.php");
+        check("/home/u/.a1b2c3", 0, true, "/home/u/.bashrc");
+        check("/srv/www/web1data/x.php", 0b100, false, "/srv/www/websites/x.php");
+        check("/srv/www/0cvu3ty7ktl33/x.php", 0b100, false, "/srv/www/wp_content/x.php");
+        check("/srv/www/0cvu3ty7ktl33/x.php", 0b100, false, "/srv/www/Uploads/x.php");
     }
 
     #[test]

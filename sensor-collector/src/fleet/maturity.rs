@@ -50,7 +50,8 @@ fn lost(
     let mut lost = BTreeMap::new();
     for (kind, count) in gaps::count_by_kind(connection, fleet, since)? {
         if let Some(action) = told_of(&kind) {
-            *lost.entry(action).or_insert(0) += count;
+            let lost: &mut u64 = lost.entry(action).or_default();
+            *lost = lost.saturating_add(count);
         }
     }
     Ok(lost)

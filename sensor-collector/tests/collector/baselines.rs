@@ -220,6 +220,33 @@ async fn what_a_rule_fired_on_at_one_host_is_withheld_from_the_fleets_candidate(
 }
 
 #[tokio::test]
+async fn no_count_that_an_agent_claims_takes_the_candidate_from_its_fleet() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (mut control, _) = ControlStream::open(world.connect(&agent).await, &[]).await;
+    control.send(learned(1, &[nginx(v1::Action::Write, "/x")])).await;
+    expect_learned_ack(&mut control, 1).await;
+    let (mut findings, _) = FindingsStream::hello(world.connect(&agent).await, 1, 3).await;
+    let gap = |(seq, kind): (u64, &str)| v1::Item {
+        first_seq: seq,
+        seq,
+        content: Some(v1::item::Content::Gap(v1::Gap {
+            from_unix_ns: two_hours_ago(),
+            to_unix_ns: u64::MAX >> 1,
+            kind: kind.to_owned(),
+            count: u64::MAX,
+            reason: "ring_full".to_owned(),
+        })),
+    };
+    let kinds = [(1, "file_open"), (2, "file_open"), (3, "file_mkdir"), (4, "file_link")];
+    findings.send_items(kinds.map(gap).to_vec()).await;
+    assert_eq!(findings.ack().await, 4);
+    let (status, body) = world.get("/v1/fleets/web/maturity").await;
+    assert_eq!((status, &body["dimensions"][0]["state"]), (200, &"learning".into()), "{body}");
+    assert_eq!(world.get_text("/v1/fleets/web/candidate").await.0, 200);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_refused_and_counted_but_acknowledged() {
     let world = World::start().await;
     let agent = world.enroll().await;
