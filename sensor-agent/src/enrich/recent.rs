@@ -2,56 +2,50 @@
 //! (time) only.
 
 use crate::event::BootNs;
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use hashlink::LinkedHashMap;
+use std::hash::{Hash, RandomState};
 
 /// Entries of the last while. The time of an entry is when it was last put.
 #[derive(Debug)]
 pub struct Recent<K, V> {
-    entries: HashMap<K, (u64, BootNs, V)>,
-    order: VecDeque<(u64, BootNs, K)>,
+    /// In the order in which they were last put.
+    entries: LinkedHashMap<K, (BootNs, V), RandomState>,
     entries_max: usize,
     age_ns_max: u64,
-    ticket: u64,
     evicted_count: u64,
 }
 
-impl<K: Clone + Eq + Hash, V> Recent<K, V> {
+impl<K: Eq + Hash, V> Recent<K, V> {
     /// Empty, with its bounds.
     #[must_use]
     pub fn new(entries_max: usize, age_ns_max: u64) -> Self {
-        let (entries, order) = (HashMap::new(), VecDeque::new());
-        Self { entries, order, entries_max, age_ns_max, ticket: 0, evicted_count: 0 }
+        let entries = LinkedHashMap::with_hasher(RandomState::new());
+        Self { entries, entries_max, age_ns_max, evicted_count: 0 }
     }
 
     /// Remembers `value` from `now` on; the oldest entry goes, counted, when there is no room.
     pub fn put(&mut self, key: K, value: V, now: BootNs) {
-        self.expire(now);
-        self.ticket += 1;
-        self.order.push_back((self.ticket, now, key.clone()));
-        self.entries.insert(key, (self.ticket, now, value));
-        while self.entries.len() > self.entries_max {
-            if self.pop_front() {
-                self.evicted_count += 1;
-            }
+        let age_ns_max = self.age_ns_max;
+        while self.entries.front().is_some_and(|(_, (time, _))| now > time.after(age_ns_max)) {
+            self.entries.pop_front();
         }
-        // Keys that are put again and again leave stale positions behind: they stay within twice the bound.
-        if self.order.len() > 2 * self.entries_max {
-            let entries = &self.entries;
-            self.order.retain(|(ticket, _, key)| entries.get(key).is_some_and(|entry| entry.0 == *ticket));
+        self.entries.insert(key, (now, value));
+        while self.entries.len() > self.entries_max {
+            self.entries.pop_front();
+            self.evicted_count += 1;
         }
     }
 
     /// The value, unless it is too old at `now`.
     #[must_use]
     pub fn find(&self, key: &K, now: BootNs) -> Option<&V> {
-        let (_, time, value) = self.entries.get(key)?;
+        let (time, value) = self.entries.get(key)?;
         (now <= time.after(self.age_ns_max)).then_some(value)
     }
 
     /// Forgets a key.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        self.entries.remove(key).map(|(_, _, value)| value)
+        self.entries.remove(key).map(|(_, value)| value)
     }
 
     /// Entries that went before their time.
@@ -70,19 +64,6 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    fn expire(&mut self, now: BootNs) {
-        while self.order.front().is_some_and(|(_, time, _)| now > time.after(self.age_ns_max)) {
-            self.pop_front();
-        }
-    }
-
-    /// Drops the oldest position; whether an entry went with it.
-    fn pop_front(&mut self) -> bool {
-        let Some((ticket, _, key)) = self.order.pop_front() else { return false };
-        let is_current = self.entries.get(&key).is_some_and(|entry| entry.0 == ticket);
-        is_current && self.entries.remove(&key).is_some()
     }
 }
 
@@ -120,7 +101,6 @@ mod tests {
             for (time, key) in keys.into_iter().enumerate() {
                 recent.put(key, time, BootNs(time as u64));
                 prop_assert!(recent.len() <= 4);
-                prop_assert!(recent.order.len() <= 8);
                 prop_assert_eq!(recent.find(&key, BootNs(time as u64)), Some(&time));
             }
         }
