@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    sensor_agent::kernel::share_heap();
     sensor_agent::cli::main()
 }

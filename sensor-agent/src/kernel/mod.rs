@@ -1,5 +1,5 @@
 //! The kernel side as the agent sees it: load, read, account. Not decoding, not policy. It may call aya, the
-//! clock and /proc; it is the only module that may use unsafe code, and so far needs none.
+//! clock and /proc; it is the only module that may use unsafe code.
 
 mod attach;
 #[doc(hidden)]
@@ -8,6 +8,7 @@ mod capability;
 mod counters;
 mod error;
 mod fields;
+mod heap;
 mod iterator;
 mod kinds;
 pub mod limits;
@@ -20,6 +21,7 @@ mod rings;
 
 pub use counters::Counters;
 pub use error::KernelError;
+pub use heap::share_heap;
 pub use kinds::KindSet;
 pub use report::{CheckReport, check};
 pub use rings::Drained;
