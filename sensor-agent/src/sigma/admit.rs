@@ -3,7 +3,7 @@
 
 use super::{Admitted, Category, Rule};
 use rsigma_eval::compile_rule;
-use rsigma_parser::{Detection, DetectionItem, Level, SigmaRule, SigmaValue};
+use rsigma_parser::{Detection, DetectionItem, Level, Modifier, SigmaRule, SigmaValue};
 use sensor_baseline::Severity;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +46,9 @@ pub enum Refusal {
     /// It looks for words anywhere.
     #[error("it looks for words in any field, and events are no free text")]
     Keywords,
+    /// Its dashes stand for too much.
+    #[error("|windash makes more than {WINDASH_TEXTS_MAX} texts of its values, as of {0:?}")]
+    Windash(String),
     /// Another rule has its id.
     #[error("its id {id} is that of a rule in {}", file.display())]
     Repeated {
@@ -68,8 +71,9 @@ impl Refusal {
 /// Takes a rule, or says why not. Its place is the one it will have.
 pub(super) fn admit(rule: SigmaRule, place: usize) -> Result<Admitted, Refusal> {
     let category = category(&rule)?;
+    let mut checker = Checker { category, windash_texts: 0 };
     for detection in rule.detection.named.values() {
-        check(detection, category)?;
+        checker.check(detection)?;
     }
     let title = rule.title.clone();
     let id = Arc::from(rule.id.as_deref().unwrap_or(&title));
@@ -103,28 +107,53 @@ fn category(rule: &SigmaRule) -> Result<Category, Refusal> {
     }
 }
 
-fn check(detection: &Detection, category: Category) -> Result<(), Refusal> {
-    match detection {
-        Detection::AllOf(items) => items.iter().try_for_each(|item| check_item(item, category)),
-        Detection::AnyOf(parts) | Detection::And(parts) => {
-            parts.iter().try_for_each(|part| check(part, category))
-        }
-        Detection::Keywords(_) => Err(Refusal::Keywords),
-        // No field of ours is a list.
-        Detection::ArrayMatch { field, .. } => Err(missing(field, category)),
-        Detection::Conditional { named, .. } => named.values().try_for_each(|part| check(part, category)),
-    }
+/// Looks at all detections of one rule.
+struct Checker {
+    category: Category,
+    /// What its values under `|windash` are compiled to so far.
+    windash_texts: usize,
 }
 
-fn check_item(item: &DetectionItem, category: Category) -> Result<(), Refusal> {
-    let Some(field) = &item.field.name else { return Err(Refusal::Keywords) };
-    if !category.fields().contains(&field.as_str()) {
-        return Err(missing(field, category));
+impl Checker {
+    fn check(&mut self, detection: &Detection) -> Result<(), Refusal> {
+        match detection {
+            Detection::AllOf(items) => items.iter().try_for_each(|item| self.check_item(item)),
+            Detection::AnyOf(parts) | Detection::And(parts) => {
+                parts.iter().try_for_each(|part| self.check(part))
+            }
+            Detection::Keywords(_) => Err(Refusal::Keywords),
+            // No field of ours is a list.
+            Detection::ArrayMatch { field, .. } => Err(missing(field, self.category)),
+            Detection::Conditional { named, .. } => named.values().try_for_each(|part| self.check(part)),
+        }
     }
-    if field == "User" {
-        item.values.iter().try_for_each(check_user)?;
+
+    fn check_item(&mut self, item: &DetectionItem) -> Result<(), Refusal> {
+        let Some(field) = &item.field.name else { return Err(Refusal::Keywords) };
+        if !self.category.fields().contains(&field.as_str()) {
+            return Err(missing(field, self.category));
+        }
+        if field == "User" {
+            item.values.iter().try_for_each(check_user)?;
+        }
+        if item.field.has_modifier(Modifier::WindAsh) {
+            item.values.iter().try_for_each(|value| self.count_windash(value))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The engine makes a text of every way to write each dash.
+    fn count_windash(&mut self, value: &SigmaValue) -> Result<(), Refusal> {
+        let SigmaValue::String(text) = value else { return Ok(()) };
+        let text = &text.original;
+        let dashes = u32::try_from(text.matches('-').count()).unwrap_or(u32::MAX);
+        let texts = WINDASH_DASHES.saturating_pow(dashes).saturating_mul(1 + text.len() / WINDASH_TEXT_BYTES);
+        self.windash_texts = self.windash_texts.saturating_add(texts);
+        if self.windash_texts > WINDASH_TEXTS_MAX {
+            return Err(Refusal::Windash(text.chars().take(SHOWN_CHARS_MAX).collect()));
+        }
+        Ok(())
+    }
 }
 
 /// Whether the user is one that events name as the rule does.
@@ -175,3 +204,11 @@ const TEXT_BYTES_MAX: usize = 256;
 const TECHNIQUE_BYTES_MAX: usize = 8;
 /// Techniques of a rule that are told at most.
 const TECHNIQUES_MAX: usize = 16;
+/// Texts that the values of a rule under `|windash` may become: they are all held in memory.
+const WINDASH_TEXTS_MAX: usize = 10_000;
+/// What the engine takes for a dash.
+const WINDASH_DASHES: usize = 5;
+/// A text counts once more for each time that it has so many bytes.
+const WINDASH_TEXT_BYTES: usize = 128;
+/// Characters of a value that a reason shows at most.
+const SHOWN_CHARS_MAX: usize = 64;

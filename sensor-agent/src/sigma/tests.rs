@@ -190,6 +190,28 @@ fn what_cannot_be_supplied_is_named_and_stops_nothing() {
 }
 
 #[test]
+fn dashes_that_stand_for_too_many_texts_are_refused_before_they_are_compiled() {
+    let of = |values: &[String]| {
+        let selection = format!("CommandLine|windash|contains: ['{}']", values.join("', '"));
+        let text = rule("category: process_creation", &selection);
+        let folder = folder(&[("dash.yml", &text), ("good.yml", CRON)]);
+        let loaded = read(folder.path());
+        let reasons: Vec<_> = loaded.refused.iter().map(|refused| refused.reason.to_string()).collect();
+        (loaded.rules.len(), reasons)
+    };
+    let dashes = |count| format!("a{}", " -b".repeat(count));
+    let refused = |value: &str| {
+        (1, vec![format!("|windash makes more than 10000 texts of its values, as of {value:?}")])
+    };
+    assert_eq!(of(&[dashes(5), dashes(5), dashes(5)]), (2, vec![]), "9,375 texts");
+    assert_eq!(of(&[dashes(5), dashes(5), dashes(5), dashes(4), dashes(1)]), refused(&dashes(1)));
+    assert_eq!(of(&vec![dashes(8); 200]), refused(&dashes(8)));
+    assert_eq!(of(&[dashes(100)]), refused(&dashes(100)[..64]), "and more than a number can tell");
+    let long = format!("{}{}", dashes(5), "x".repeat(500));
+    assert_eq!(of(std::slice::from_ref(&long)), refused(&long[..64]), "each is long");
+}
+
+#[test]
 fn a_repeated_id_names_the_file_that_has_it() {
     let folder = folder(&[("a.yml", CRON), ("b.yml", CRON), ("c.txt", CRON), (".d.yml", CRON)]);
     let loaded = read(folder.path());
