@@ -212,7 +212,9 @@ fn a_recording_is_learned_from_as_it_happened() {
     };
     assert_eq!(events.lines().filter(is_start).count(), 2);
 
-    let none = run(["baseline", "learn", text(&recording), "-o", text(&baseline), "--workload", "unit:none"]);
-    assert_eq!(none.status, Some(0), "{}", none.stderr);
-    assert!(none.stderr.contains("learned 0 behaviours"), "{}", none.stderr);
+    let empty = folder.path().join("empty.yaml");
+    let none = run(["baseline", "learn", text(&recording), "-o", text(&empty), "--workload", "unit:none"]);
+    assert_eq!(none.status, Some(1), "{}", none.stderr);
+    assert!(none.stderr.contains("--workload unit:none: in no recording"), "{}", none.stderr);
+    assert!(!empty.exists(), "nothing is written");
 }

@@ -2,6 +2,8 @@
 //! call `event` and the baseline crate's types.
 //!
 //! What a linker or a package manager writes is there to be executed: it is remembered for its names, and is not fresh.
+//! That does not hold for `strip` and `objcopy`: what they write is whatever program they were given.
+//! Nor does it for what is fresh already and is written in place: a log appended to a program leaves that program.
 //!
 //! A file can have several names. A write through any of them is a write of the file: it is told by the name that was
 //! used, and every other name that a `link` record told of is as fresh.
@@ -54,16 +56,20 @@ impl FreshFiles {
         let path = &file.path.text;
         let was_ephemeral = self.is_name_ephemeral(workload, path, now);
         let is_made_so = file.is_ephemeral() || (was_ephemeral && !file.is_created());
-        let fresh = Fresh { is_ephemeral: is_made_so, is_product: makes_programs(writer) };
-        self.put(workload, path, (file.dev, file.inode), fresh, now);
+        let inode = (file.dev, file.inode);
+        let is_product =
+            makes_programs(writer) && (file.is_created() || !self.is_written(workload, path, inode, now));
+        let fresh = Fresh { is_ephemeral: is_made_so, is_product };
+        self.put(workload, path, inode, fresh, now);
         is_made_so || self.is_below_private(workload, path, now)
     }
 
     /// A file was cut or extended by name or descriptor. Returns whether its name is ephemeral.
     pub fn truncated(&mut self, workload: &Workload, name: &Name, writer: &Image, now: BootNs) -> bool {
         let is_ephemeral = self.is_name_ephemeral(workload, &name.path.text, now);
-        let fresh = Fresh { is_ephemeral, is_product: makes_programs(writer) };
-        self.put(workload, &name.path.text, (name.dev, name.inode), fresh, now);
+        let inode = (name.dev, name.inode);
+        let is_product = makes_programs(writer) && !self.is_written(workload, &name.path.text, inode, now);
+        self.put(workload, &name.path.text, inode, Fresh { is_ephemeral, is_product }, now);
         is_ephemeral || self.is_below_private(workload, &name.path.text, now)
     }
 
@@ -210,6 +216,12 @@ impl FreshFiles {
         self.by_path.find(&key, now).is_some_and(|name| name.is_ephemeral)
     }
 
+    /// Whether the file, by its name or inode, was written by a program that makes none.
+    fn is_written(&self, workload: &Workload, path: &str, (dev, inode): (u32, u64), now: BootNs) -> bool {
+        let name = self.by_path.find(&(workload.clone(), path.to_owned()), now);
+        name.is_some_and(|name| !name.is_product) || self.is_inode_fresh(workload, dev, inode, now)
+    }
+
     fn is_inode_fresh(&self, workload: &Workload, dev: u32, inode: u64, now: BootNs) -> bool {
         inode != 0 && self.by_inode.find(&(workload.clone(), dev, inode), now).is_some()
     }
@@ -237,8 +249,8 @@ fn makes_programs(writer: &Image) -> bool {
     writer.is_installed() && MAKERS.iter().any(is_called)
 }
 
-const MAKERS: [&str; 12] =
-    ["ld", "ld.bfd", "ld.gold", "ld.lld", "lld", "mold", "strip", "objcopy", "rustc", "dpkg", "rpm", "apk"];
+const MAKERS: [&str; 10] =
+    ["ld", "ld.bfd", "ld.gold", "ld.lld", "lld", "mold", "rustc", "dpkg", "rpm", "apk"];
 /// Files remembered at most, by inode and by name each.
 const FRESH_FILES_MAX: usize = 16_384;
 /// How long a file is fresh: ten minutes.

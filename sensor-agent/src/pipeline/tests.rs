@@ -319,13 +319,20 @@ fn a_program_that_the_workload_made_is_fresh() {
     let later = child.at(child.time_ns + 600_000_000_001);
     assert!(!fresh(&[create("/tmp/x"), nginx.fork(child), later.exec("/tmp/x", &["x"])]));
     // A linker's product is there to be run, whoever runs it; what calls itself a linker is none.
-    let linked = |linker: &str| {
-        let file = child.open("/tmp/x", 0o101, FileFlags::default());
-        fresh(&[nginx.fork(child), child.exec(linker, &["ld"]), file, other.exec("/tmp/x", &["x"])])
+    let written = |first: Vec<u8>, linker: &str, flags| {
+        let file = child.open("/tmp/x", 0o101, flags);
+        fresh(&[first, nginx.fork(child), child.exec(linker, &["ld"]), file, other.exec("/tmp/x", &["x"])])
     };
+    let linked = |linker: &str| written(create("/tmp/y"), linker, FileFlags::CREATED);
     assert!(!linked("/usr/bin/x86_64-linux-gnu-ld.bfd"));
     assert!(linked("/tmp/ld"));
     assert!(linked("/usr/bin/build"));
+    // They write the program that they were given, under its name or another.
+    assert!(linked("/usr/bin/strip"));
+    assert!(linked("/usr/bin/x86_64-linux-gnu-objcopy"));
+    // What was fresh is so still when a linker, or dpkg's log, is written into it.
+    assert!(written(create("/tmp/x"), "/usr/bin/dpkg", FileFlags::default()));
+    assert!(!written(create("/tmp/x"), "/usr/bin/ld", FileFlags::CREATED), "another file");
 }
 
 #[test]

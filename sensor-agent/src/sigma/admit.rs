@@ -3,7 +3,7 @@
 
 use super::{Admitted, Category, Rule};
 use rsigma_eval::compile_rule;
-use rsigma_parser::{Detection, DetectionItem, Level, SigmaRule, SigmaValue};
+use rsigma_parser::{Detection, DetectionItem, Level, Modifier, SigmaRule, SigmaValue};
 use sensor_baseline::Severity;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,10 +30,10 @@ pub enum Refusal {
     #[error("a {0}: only rules that match single events are supported")]
     Kind(&'static str),
     /// It is about something else.
-    #[error("its log source is {0}")]
+    #[error("its log source is {}", shown(.0))]
     Logsource(String),
     /// It needs what no event has.
-    #[error("{category} events do not have the field {field}")]
+    #[error("{category} events do not have the field {}", shown(.field))]
     Field {
         /// The field.
         field: String,
@@ -41,11 +41,17 @@ pub enum Refusal {
         category: &'static str,
     },
     /// It asks for a user by name.
-    #[error("User {0}: only root and user numbers are known")]
+    #[error("User {}: only root and user numbers are known", shown(.0))]
     User(String),
     /// It looks for words anywhere.
     #[error("it looks for words in any field, and events are no free text")]
     Keywords,
+    /// Its dashes stand for too much.
+    #[error("|windash makes more than {WINDASH_TEXTS_MAX} texts of its values, as of {0:?}")]
+    Windash(String),
+    /// A placeholder that nothing fills in.
+    #[error("|expand of {0:?}: no placeholder has a value")]
+    Placeholder(String),
     /// Another rule has its id.
     #[error("its id {id} is that of a rule in {}", file.display())]
     Repeated {
@@ -57,6 +63,14 @@ pub enum Refusal {
     /// A text is too long to be told with each finding.
     #[error("its {0} is longer than {TEXT_BYTES_MAX} bytes")]
     LongText(&'static str),
+    /// A text would not stay on its line.
+    #[error("its {what} is no text on one line: {text:?}")]
+    Control {
+        /// Which.
+        what: &'static str,
+        /// The text.
+        text: String,
+    },
 }
 
 impl Refusal {
@@ -68,8 +82,9 @@ impl Refusal {
 /// Takes a rule, or says why not. Its place is the one it will have.
 pub(super) fn admit(rule: SigmaRule, place: usize) -> Result<Admitted, Refusal> {
     let category = category(&rule)?;
+    let mut checker = Checker { category, windash_texts: 0 };
     for detection in rule.detection.named.values() {
-        check(detection, category)?;
+        checker.check(detection)?;
     }
     let title = rule.title.clone();
     let id = Arc::from(rule.id.as_deref().unwrap_or(&title));
@@ -77,6 +92,9 @@ pub(super) fn admit(rule: SigmaRule, place: usize) -> Result<Admitted, Refusal> 
     for (what, text) in [("id", &*about.id), ("title", &about.title)] {
         if text.len() > TEXT_BYTES_MAX {
             return Err(Refusal::LongText(what));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Refusal::Control { what, text: text.to_owned() });
         }
     }
     let numbered = SigmaRule { id: Some(place.to_string()), ..rule };
@@ -103,28 +121,61 @@ fn category(rule: &SigmaRule) -> Result<Category, Refusal> {
     }
 }
 
-fn check(detection: &Detection, category: Category) -> Result<(), Refusal> {
-    match detection {
-        Detection::AllOf(items) => items.iter().try_for_each(|item| check_item(item, category)),
-        Detection::AnyOf(parts) | Detection::And(parts) => {
-            parts.iter().try_for_each(|part| check(part, category))
-        }
-        Detection::Keywords(_) => Err(Refusal::Keywords),
-        // No field of ours is a list.
-        Detection::ArrayMatch { field, .. } => Err(missing(field, category)),
-        Detection::Conditional { named, .. } => named.values().try_for_each(|part| check(part, category)),
-    }
+/// Looks at all detections of one rule.
+struct Checker {
+    category: Category,
+    /// What its values under `|windash` are compiled to so far.
+    windash_texts: usize,
 }
 
-fn check_item(item: &DetectionItem, category: Category) -> Result<(), Refusal> {
-    let Some(field) = &item.field.name else { return Err(Refusal::Keywords) };
-    if !category.fields().contains(&field.as_str()) {
-        return Err(missing(field, category));
+impl Checker {
+    fn check(&mut self, detection: &Detection) -> Result<(), Refusal> {
+        match detection {
+            Detection::AllOf(items) => items.iter().try_for_each(|item| self.check_item(item)),
+            Detection::AnyOf(parts) | Detection::And(parts) => {
+                parts.iter().try_for_each(|part| self.check(part))
+            }
+            Detection::Keywords(_) => Err(Refusal::Keywords),
+            // No field of ours is a list.
+            Detection::ArrayMatch { field, .. } => Err(missing(field, self.category)),
+            Detection::Conditional { named, .. } => named.values().try_for_each(|part| self.check(part)),
+        }
     }
-    if field == "User" {
-        item.values.iter().try_for_each(check_user)?;
+
+    fn check_item(&mut self, item: &DetectionItem) -> Result<(), Refusal> {
+        let Some(field) = &item.field.name else { return Err(Refusal::Keywords) };
+        self.check_field(field)?;
+        if field == "User" && !item.field.has_modifier(Modifier::FieldRef) {
+            item.values.iter().try_for_each(check_user)?;
+        }
+        if item.field.has_modifier(Modifier::FieldRef) {
+            item.values.iter().try_for_each(|value| self.check_field(&text_of(value)))?;
+        }
+        if item.field.has_modifier(Modifier::Expand) {
+            return Err(Refusal::Placeholder(item.values.first().map(text_of).unwrap_or_default()));
+        }
+        if item.field.has_modifier(Modifier::WindAsh) {
+            item.values.iter().try_for_each(|value| self.count_windash(value))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn check_field(&self, field: &str) -> Result<(), Refusal> {
+        if self.category.fields().contains(&field) { Ok(()) } else { Err(missing(field, self.category)) }
+    }
+
+    /// The engine makes a text of every way to write each dash.
+    fn count_windash(&mut self, value: &SigmaValue) -> Result<(), Refusal> {
+        let SigmaValue::String(text) = value else { return Ok(()) };
+        let text = &text.original;
+        let dashes = u32::try_from(text.matches('-').count()).unwrap_or(u32::MAX);
+        let texts = WINDASH_DASHES.saturating_pow(dashes).saturating_mul(1 + text.len() / WINDASH_TEXT_BYTES);
+        self.windash_texts = self.windash_texts.saturating_add(texts);
+        if self.windash_texts > WINDASH_TEXTS_MAX {
+            return Err(Refusal::Windash(text_of(value)));
+        }
+        Ok(())
+    }
 }
 
 /// Whether the user is one that events name as the rule does.
@@ -137,6 +188,15 @@ fn check_user(value: &SigmaValue) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
+}
+
+/// A value for a message, shortened when long.
+fn text_of(value: &SigmaValue) -> String {
+    let text = match value {
+        SigmaValue::String(text) => text.original.clone(),
+        other => format!("{other:?}"),
+    };
+    text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 fn missing(field: &str, category: Category) -> Refusal {
@@ -166,7 +226,19 @@ fn techniques(tags: &[String]) -> Vec<String> {
 }
 
 fn one_line(text: &dyn std::fmt::Display) -> String {
-    text.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    shown(&text.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A text of a rule with its control characters escaped, for a message.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// Bytes of an id or a title at most: every finding tells them.
@@ -175,3 +247,11 @@ const TEXT_BYTES_MAX: usize = 256;
 const TECHNIQUE_BYTES_MAX: usize = 8;
 /// Techniques of a rule that are told at most.
 const TECHNIQUES_MAX: usize = 16;
+/// Texts that the values of a rule under `|windash` may become: they are all held in memory.
+const WINDASH_TEXTS_MAX: usize = 10_000;
+/// What the engine takes for a dash.
+const WINDASH_DASHES: usize = 5;
+/// A text counts once more for each time that it has so many bytes.
+const WINDASH_TEXT_BYTES: usize = 128;
+/// Characters of a value that a reason shows at most.
+const SHOWN_CHARS_MAX: usize = 64;

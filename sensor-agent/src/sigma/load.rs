@@ -3,7 +3,7 @@
 //! A link to a file is followed, as a mounted Kubernetes ConfigMap needs it; a link to a folder is not, so that no loop
 //! and no other tree is walked. Names that begin with a dot are left out.
 
-use super::admit::{Refusal, admit};
+use super::admit::{Refusal, admit, shown};
 use super::{Admitted, Rules};
 use rsigma_parser::{SigmaRule, parse_sigma_yaml};
 use sensor_baseline::Severity;
@@ -29,7 +29,7 @@ pub struct Loaded {
 pub struct Refused {
     /// Where it stands.
     pub file: PathBuf,
-    /// What it is called; empty when that is not known.
+    /// What it is called, control characters escaped; empty when that is not known.
     pub title: String,
     /// Why.
     pub reason: Refusal,
@@ -161,7 +161,7 @@ impl Loader {
     }
 
     fn refuse(&mut self, file: &Path, title: &str, reason: Refusal) {
-        self.loaded.refused.push(Refused { file: file.to_owned(), title: title.to_owned(), reason });
+        self.loaded.refused.push(Refused { file: file.to_owned(), title: shown(title), reason });
     }
 
     fn finish(mut self) -> Loaded {

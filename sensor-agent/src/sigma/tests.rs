@@ -175,6 +175,14 @@ fn what_cannot_be_supplied_is_named_and_stops_nothing() {
                 .replace("title: T", &format!("title: {}", "t".repeat(300))),
             "its title is longer than 256 bytes",
         ),
+        (
+            rule("category: file_event", "Image|fieldref: UnknownField"),
+            "file_event events do not have the field UnknownField",
+        ),
+        (
+            rule("category: file_event", "Image|expand: '%x%'"),
+            "|expand of \"%x%\": no placeholder has a value",
+        ),
     ];
     for (text, expected) in cases {
         let folder = folder(&[("bad.yml", &text), ("good.yml", CRON)]);
@@ -187,6 +195,57 @@ fn what_cannot_be_supplied_is_named_and_stops_nothing() {
         assert_eq!((loaded.rules.len(), loaded.rules.refused_count()), (1, 1), "{text}");
         assert_eq!(file("/etc/cron.d/x", &loaded.rules), 1, "{text}: the others match still");
     }
+}
+
+#[test]
+fn a_field_can_be_compared_with_another() {
+    let text = rule("category: process_creation", "Image|fieldref: ParentImage");
+    let folder = folder(&[("a.yml", &text)]);
+    let rules = read(folder.path()).rules;
+    let met = |parent| exec(1, 0, &["sh"], Some(parent), &rules).len();
+    assert_eq!((met("/usr/bin/sh"), met("/usr/bin/vi")), (1, 0));
+}
+
+#[test]
+fn control_characters_are_told_escaped_and_never_raw() {
+    let refused = |text: &str| {
+        let folder = folder(&[("bad.yml", text), ("good.yml", PORT)]);
+        let loaded = read(folder.path());
+        let [refused] = &loaded.refused[..] else { panic!("{text}: {:?}", loaded.refused) };
+        assert_eq!(loaded.rules.len(), 1, "the other is in force");
+        (refused.title.clone(), refused.reason.to_string())
+    };
+    let (title, reason) = refused(&CRON.replace("A job", r#""A\e[2Jjob""#));
+    assert_eq!(title, r"A\u{1b}[2Jjob");
+    assert_eq!(reason, r#"its title is no text on one line: "A\u{1b}[2Jjob""#);
+    let (title, reason) = refused(&CRON.replace("id: job", r#"id: "j\nob""#));
+    assert_eq!((&*title, &*reason), ("A job", r#"its id is no text on one line: "j\nob""#));
+    let (_, reason) = refused(&CRON.replace("file_event", r#""dns\e""#));
+    assert_eq!(reason, r"its log source is category dns\u{1b}");
+    let (_, reason) = refused(&CRON.replace("TargetFilename|startswith", r#""Hash\ees""#));
+    assert_eq!(reason, r"file_event events do not have the field Hash\u{1b}es");
+}
+
+#[test]
+fn dashes_that_stand_for_too_many_texts_are_refused_before_they_are_compiled() {
+    let of = |values: &[String]| {
+        let selection = format!("CommandLine|windash|contains: ['{}']", values.join("', '"));
+        let text = rule("category: process_creation", &selection);
+        let folder = folder(&[("dash.yml", &text), ("good.yml", CRON)]);
+        let loaded = read(folder.path());
+        let reasons: Vec<_> = loaded.refused.iter().map(|refused| refused.reason.to_string()).collect();
+        (loaded.rules.len(), reasons)
+    };
+    let dashes = |count| format!("a{}", " -b".repeat(count));
+    let refused = |value: &str| {
+        (1, vec![format!("|windash makes more than 10000 texts of its values, as of {value:?}")])
+    };
+    assert_eq!(of(&[dashes(5), dashes(5), dashes(5)]), (2, vec![]), "9,375 texts");
+    assert_eq!(of(&[dashes(5), dashes(5), dashes(5), dashes(4), dashes(1)]), refused(&dashes(1)));
+    assert_eq!(of(&vec![dashes(8); 200]), refused(&dashes(8)));
+    assert_eq!(of(&[dashes(100)]), refused(&dashes(100)[..64]), "and more than a number can tell");
+    let long = format!("{}{}", dashes(5), "x".repeat(500));
+    assert_eq!(of(std::slice::from_ref(&long)), refused(&long[..64]), "each is long");
 }
 
 #[test]

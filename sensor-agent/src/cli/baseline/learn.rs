@@ -33,7 +33,7 @@ pub(in crate::cli) struct LearnArguments {
     /// Leave actions of a workload to be learned when more than so many new behaviours are to be expected in another
     /// recording: by what was in one of these only, or what the second half of them brought. All of them when there is one
     /// recording [default: arm everything].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = new_max)]
     new_max: Option<f64>,
     #[command(flatten)]
     floor: FloorArguments,
@@ -46,15 +46,13 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     let rules = arguments.sigma.rules(&floor)?;
     let mut samples = Vec::new();
     let (mut held, mut refused) = (0_u64, 0_u64);
-    let is_wanted = |observation: &Observation| {
-        arguments.workload.is_empty() || arguments.workload.contains(&observation.behaviour.workload.0)
-    };
+    let mut wanted = Wanted::new(&arguments.workload);
     for recording in &arguments.recordings {
         let mut learner = Learner::new(LearnerLimits::default()).with_floor(Arc::clone(&floor));
         let wish = Wish { rules: Arc::clone(&rules), ..Wish::new(Arc::clone(&floor), Scope::Host) };
         Replay::open(recording, wish)?.run(|output| {
             for (observation, verdict) in output.observations.drain(..) {
-                if !is_wanted(&observation) {
+                if !wanted.has(&observation) {
                     continue;
                 }
                 match (learner.observe(&observation), verdict) {
@@ -64,7 +62,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
                 }
             }
             for (observation, rule) in output.withheld.drain(..) {
-                if is_wanted(&observation) {
+                if wanted.has(&observation) {
                     learner.withhold(&observation, &rule);
                 }
             }
@@ -73,6 +71,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
         let remembered = learner.remembered().map(|(behaviour, known)| (behaviour.clone(), known));
         samples.push((HostId(format!("{:06}", samples.len())), remembered.collect()));
     }
+    wanted.check()?;
     let merged = merge(&arguments.fleet, &samples);
     let (baseline, left) = settled(&merged, &samples, arguments.new_max);
     check_text(&baseline)?;
@@ -91,6 +90,37 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
     say!("not learned: {held} observations that floor rules hold, {refused} others");
     print_withheld(&merged, &arguments.output);
     Ok(ExitCode::SUCCESS)
+}
+
+fn new_max(text: &str) -> Result<f64, &'static str> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+    number.ok_or("expected a number of at least 0")
+}
+
+/// The workloads that were asked for, and which of them were not met yet.
+struct Wanted<'a> {
+    names: &'a [String],
+    missing: BTreeSet<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(names: &'a [String]) -> Self {
+        Self { names, missing: names.iter().map(String::as_str).collect() }
+    }
+
+    /// Whether this workload is to be learned.
+    fn has(&mut self, observation: &Observation) -> bool {
+        let workload = &observation.behaviour.workload.0;
+        self.missing.remove(workload.as_str());
+        self.names.is_empty() || self.names.contains(workload)
+    }
+
+    /// A name that nothing was recorded of is a misspelt one.
+    fn check(&self) -> anyhow::Result<()> {
+        let missing: Vec<_> = self.missing.iter().copied().collect();
+        anyhow::ensure!(missing.is_empty(), "--workload {}: in no recording", missing.join(", "));
+        Ok(())
+    }
 }
 
 /// What was learned of one recording.
@@ -148,7 +178,7 @@ fn sizes<'a>(behaviours: impl Iterator<Item = &'a Behaviour>) -> BTreeMap<&'a st
 
 #[cfg(test)]
 mod tests {
-    use super::{Sample, Size, settled, sizes};
+    use super::{Sample, Size, Wanted, new_max, settled, sizes};
     use sensor_baseline::{
         Action, Behaviour, HostId, Learner, LearnerLimits, Object, Observation, Remembered, Seen, Subject,
         Traits, UnixNs, Workload, merge,
@@ -175,6 +205,37 @@ mod tests {
             ("unit:a", Size { behaviours: 2, bytes: 2 * fixed + "unit:a/s/xunit:a/s/yy".len() }),
         ];
         assert!(sizes(learner.behaviours().map(|(behaviour, _)| behaviour)).into_iter().eq(expected));
+    }
+
+    #[test]
+    fn a_bound_is_a_number_of_at_least_zero() {
+        assert_eq!((new_max("0"), new_max("0.4")), (Ok(0.0), Ok(0.4)));
+        for wrong in ["nan", "-1", "-0.1", "inf", "x", ""] {
+            assert!(new_max(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_workload_that_nothing_was_recorded_of_is_named() {
+        let of = |workload: &str| Observation {
+            behaviour: Behaviour {
+                workload: Workload(workload.to_owned()),
+                subject: Subject("/s".to_owned()),
+                action: Action::Exec,
+                object: Object::path("/x"),
+            },
+            traits: Traits::default(),
+            time: UnixNs(1),
+        };
+        let names = ["unit:a", "unit:b"].map(str::to_owned);
+        let mut wanted = Wanted::new(&names);
+        assert!(wanted.has(&of("unit:a")) && !wanted.has(&of("host")));
+        assert_eq!(wanted.check().unwrap_err().to_string(), "--workload unit:b: in no recording");
+        assert!(wanted.has(&of("unit:b")));
+        wanted.check().unwrap();
+        let mut all = Wanted::new(&[]);
+        assert!(all.has(&of("host")));
+        all.check().unwrap();
     }
 
     #[test]
