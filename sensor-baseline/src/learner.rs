@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::baseline::Baseline;
 use crate::floor::{Floor, FloorRule};
 use crate::merge::{Candidate, merge};
-use crate::model::{Behaviour, HostId, Observation, Seen, UnixNs, Workload};
+use crate::model::{Action, Behaviour, HostId, Observation, Seen, UnixNs, Workload};
 use crate::remembered::Remembered;
 use crate::template::template;
 
@@ -20,8 +20,8 @@ use crate::template::template;
 pub struct LearnerLimits {
     /// Behaviours in all.
     pub behaviours_max: usize,
-    /// Behaviours of one workload, so that one that never settles does not push out the others.
-    pub workload_behaviours_max: usize,
+    /// Behaviours of one workload and action, so that what never settles does not push out what does.
+    pub dimension_behaviours_max: usize,
     /// Withheld behaviours in all, besides those.
     pub withheld_max: usize,
     /// Withheld behaviours of one workload.
@@ -32,7 +32,8 @@ impl Default for LearnerLimits {
     fn default() -> Self {
         Self {
             behaviours_max: 100_000,
-            workload_behaviours_max: 20_000,
+            // A quarter more than what a lifecycle calls unstable: more would never be armed.
+            dimension_behaviours_max: 2_500,
             withheld_max: 10_000,
             workload_withheld_max: 1_000,
         }
@@ -88,8 +89,8 @@ pub struct Learner {
     limits: LearnerLimits,
     floor: Arc<Floor>,
     workloads: BTreeMap<Workload, Known>,
-    /// Workloads by the number of behaviours that may be evicted, without those that have none.
-    evictable: BTreeSet<(usize, Workload)>,
+    /// Workloads and actions by the number of behaviours that may be evicted, without those that have none.
+    evictable: BTreeSet<(usize, Workload, Action)>,
     behaviour_count: usize,
     withheld_count: usize,
     changed: BTreeSet<Arc<Behaviour>>,
@@ -100,10 +101,17 @@ pub struct Learner {
 #[derive(Debug, Clone, Default)]
 struct Known {
     behaviours: BTreeMap<Arc<Behaviour>, Seen>,
-    /// Those seen once, by when: what may be evicted, in the order in which it is.
-    once: BTreeSet<(UnixNs, Arc<Behaviour>)>,
+    dimensions: BTreeMap<Action, Dimension>,
     /// None of them is in `behaviours`.
     withheld: BTreeMap<Arc<Behaviour>, (Seen, Arc<str>)>,
+}
+
+/// The behaviours of one workload and action.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Dimension {
+    behaviour_count: usize,
+    /// Those seen once, by when: what may be evicted, in the order in which it is.
+    once: BTreeSet<(UnixNs, Arc<Behaviour>)>,
 }
 
 impl Learner {
@@ -172,10 +180,12 @@ impl Learner {
     fn unlearn(&mut self, behaviour: &Arc<Behaviour>) -> Option<Seen> {
         let known = self.workloads.get_mut(&behaviour.workload)?;
         let seen = known.behaviours.remove(behaviour)?;
-        let once_before = known.once.len();
-        known.once.remove(&(seen.last, Arc::clone(behaviour)));
-        let once = known.once.len();
-        self.recount(&behaviour.workload, once_before, once);
+        let dimension = known.dimensions.entry(behaviour.action).or_default();
+        let once_before = dimension.once.len();
+        dimension.once.remove(&(seen.last, Arc::clone(behaviour)));
+        dimension.behaviour_count -= 1;
+        let once = dimension.once.len();
+        self.recount(&behaviour.workload, behaviour.action, (once_before, once));
         self.behaviour_count -= 1;
         Some(seen)
     }
@@ -199,7 +209,7 @@ impl Learner {
             self.counters.learned += 1;
             return Learned::Known;
         }
-        if !self.make_room(&behaviour.workload) {
+        if !self.make_room(&behaviour.workload, behaviour.action) {
             self.counters.refused_full += 1;
             return Learned::Refused(Refusal::Full);
         }
@@ -214,25 +224,28 @@ impl Learner {
     fn put(&mut self, behaviour: &Arc<Behaviour>, seen: Seen, before: Option<Seen>) {
         let workload = &behaviour.workload;
         let known = self.workloads.entry(workload.clone()).or_default();
-        let once_before = known.once.len();
-        if let Some(before) = before {
-            known.once.remove(&(before.last, Arc::clone(behaviour)));
+        let dimension = known.dimensions.entry(behaviour.action).or_default();
+        let once_before = dimension.once.len();
+        match before {
+            Some(before) => drop(dimension.once.remove(&(before.last, Arc::clone(behaviour)))),
+            None => dimension.behaviour_count += 1,
         }
         if seen.count == 1 {
-            known.once.insert((seen.last, Arc::clone(behaviour)));
+            dimension.once.insert((seen.last, Arc::clone(behaviour)));
         }
         known.behaviours.insert(Arc::clone(behaviour), seen);
-        let once = known.once.len();
-        self.recount(workload, once_before, once);
+        let once = dimension.once.len();
+        self.recount(workload, behaviour.action, (once_before, once));
     }
 
-    fn recount(&mut self, workload: &Workload, before: usize, after: usize) {
+    /// Keeps the order of what may be evicted, after a change of how many that are.
+    fn recount(&mut self, workload: &Workload, action: Action, (before, after): (usize, usize)) {
         if before == after {
             return;
         }
-        self.evictable.remove(&(before, workload.clone()));
+        self.evictable.remove(&(before, workload.clone(), action));
         if after > 0 {
-            self.evictable.insert((after, workload.clone()));
+            self.evictable.insert((after, workload.clone(), action));
         }
     }
 
@@ -296,7 +309,9 @@ impl Learner {
         if let Some(known) = self.workloads.remove(workload) {
             self.behaviour_count -= known.behaviours.len();
             self.withheld_count -= known.withheld.len();
-            self.recount(workload, known.once.len(), 0);
+            for (action, dimension) in &known.dimensions {
+                self.recount(workload, *action, (dimension.once.len(), 0));
+            }
             self.changed.retain(|behaviour| behaviour.workload != *workload);
         }
     }
@@ -340,43 +355,54 @@ impl Learner {
         self.candidate(fleet).baseline()
     }
 
-    /// Evicts from the workload that is full, or, when all together are too many, from the one with most behaviours
-    /// seen once. Only such behaviours go, that of longest ago first.
-    fn make_room(&mut self, workload: &Workload) -> bool {
-        let own = self.workloads.get(workload).map_or(0, |known| known.behaviours.len());
-        let crowded = if own >= self.limits.workload_behaviours_max {
-            workload.clone()
+    /// Evicts from what is full, or, when all together are too many, from where most were seen once. Only behaviours seen
+    /// once go, those of longest ago first, and several at a time: whoever has copies has to look at all of them then.
+    fn make_room(&mut self, workload: &Workload, action: Action) -> bool {
+        let dimension = self.workloads.get(workload).and_then(|known| known.dimensions.get(&action));
+        let own = dimension.map_or(0, |dimension| dimension.behaviour_count);
+        let (workload, action) = if own >= self.limits.dimension_behaviours_max {
+            (workload.clone(), action)
         } else if self.behaviour_count >= self.limits.behaviours_max {
             match self.evictable.last() {
-                Some((_, most)) => most.clone(),
+                Some((_, workload, action)) => (workload.clone(), *action),
                 None => return false,
             }
         } else {
             return true;
         };
-        let Some(known) = self.workloads.get_mut(&crowded) else { return false };
-        let Some((_, behaviour)) = known.once.pop_first() else { return false };
-        known.behaviours.remove(&behaviour);
-        let once = known.once.len();
-        if known.behaviours.is_empty() && known.withheld.is_empty() {
-            self.workloads.remove(&crowded);
+        let Some(known) = self.workloads.get_mut(&workload) else { return false };
+        let Some(dimension) = known.dimensions.get_mut(&action) else { return false };
+        let once_before = dimension.once.len();
+        for _ in 0..(self.limits.dimension_behaviours_max / EVICTED_SHARE).max(1) {
+            let Some((_, behaviour)) = dimension.once.pop_first() else { break };
+            known.behaviours.remove(&behaviour);
+            self.changed.remove(&behaviour);
         }
-        self.changed.remove(&behaviour);
-        self.recount(&crowded, once + 1, once);
-        self.behaviour_count -= 1;
-        self.counters.evicted += 1;
-        true
+        let once = dimension.once.len();
+        let evicted = once_before - once;
+        dimension.behaviour_count -= evicted;
+        if known.behaviours.is_empty() && known.withheld.is_empty() {
+            self.workloads.remove(&workload);
+        }
+        self.recount(&workload, action, (once_before, once));
+        self.behaviour_count -= evicted;
+        self.counters.evicted += evicted as u64;
+        evicted > 0
     }
 }
 
+/// What part of a full dimension is evicted at a time.
+const EVICTED_SHARE: usize = 16;
+
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
-    use super::{Learned, Learner, LearnerLimits, Refusal};
+    use super::{Dimension, EVICTED_SHARE, Learned, Learner, LearnerLimits, Refusal};
     use crate::floor::Floor;
     use crate::judge::Verdict;
-    use crate::model::{Behaviour, Observation, Seen, Traits, UnixNs};
+    use crate::model::{Action, Behaviour, Observation, Seen, Traits, UnixNs};
     use crate::remembered::Remembered;
     use crate::testing::{behaviour, observation, observations};
 
@@ -384,8 +410,8 @@ mod tests {
         Observation { time: UnixNs(time), ..observation(behaviour(action, object), Traits::default()) }
     }
 
-    fn limits(behaviours_max: usize, workload_behaviours_max: usize) -> LearnerLimits {
-        LearnerLimits { behaviours_max, workload_behaviours_max, ..LearnerLimits::default() }
+    fn limits(behaviours_max: usize, dimension_behaviours_max: usize) -> LearnerLimits {
+        LearnerLimits { behaviours_max, dimension_behaviours_max, ..LearnerLimits::default() }
     }
 
     /// An exec on which `fresh-exec` fires, or does not.
@@ -526,6 +552,20 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_one_action_pushes_out_no_other() {
+        let mut learner = Learner::new(limits(200, 32));
+        learner.observe(&seen_at("exec", "/bin/ls", 1));
+        for number in 0..500_u64 {
+            let letters: String = number.to_string().bytes().map(|digit| char::from(digit + 49)).collect();
+            learner.observe(&seen_at("write", &format!("/{letters}"), 2 + number));
+        }
+        assert!(learner.knows(&behaviour("exec", "/bin/ls")));
+        assert_eq!(learner.counters().evicted as usize + learner.len(), 501);
+        assert_eq!(learner.counters().evicted % 2, 0, "a sixteenth at a time");
+        assert!((31..=33).contains(&learner.len()), "{}", learner.len());
+    }
+
+    #[test]
     fn the_total_bound_holds_across_workloads() {
         let mut learner = Learner::new(limits(10, 10));
         for number in 0..200_u64 {
@@ -561,7 +601,8 @@ mod tests {
         }
         // Walking all that is known for each name takes minutes.
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
-        assert_eq!(learner.len(), 20_000);
+        let room_max = 10_000 / EVICTED_SHARE;
+        assert!((20_000 - room_max..=20_000).contains(&learner.len()), "{}", learner.len());
         assert!(learner.workloads.len() <= 10_001 && learner.evictable.len() < learner.workloads.len());
     }
 
@@ -580,22 +621,26 @@ mod tests {
     }
 
     fn check_books(learner: &Learner) {
-        for known in learner.workloads.values() {
-            let once: Vec<_> = known.behaviours.iter().filter(|(_, seen)| seen.count == 1).collect();
-            assert_eq!(known.once.len(), once.len());
-            assert!(
-                once.iter()
-                    .all(|(made, seen)| known.once.contains(&(seen.last, std::sync::Arc::clone(made))))
-            );
+        let mut evictable = BTreeSet::new();
+        for (name, known) in &learner.workloads {
+            let mut dimensions: BTreeMap<Action, Dimension> = BTreeMap::new();
+            for (made, seen) in &known.behaviours {
+                let dimension = dimensions.entry(made.action).or_default();
+                dimension.behaviour_count += 1;
+                if seen.count == 1 {
+                    dimension.once.insert((seen.last, Arc::clone(made)));
+                }
+            }
+            for (action, dimension) in &dimensions {
+                assert!(dimension.behaviour_count <= learner.limits.dimension_behaviours_max);
+                if !dimension.once.is_empty() {
+                    evictable.insert((dimension.once.len(), name.clone(), *action));
+                }
+            }
+            let kept = known.dimensions.iter().filter(|(_, dimension)| dimension.behaviour_count > 0);
+            assert!(kept.eq(&dimensions));
         }
-        let evictable = learner.workloads.iter().map(|(name, known)| (known.once.len(), name.clone()));
-        assert!(
-            learner
-                .evictable
-                .iter()
-                .cloned()
-                .eq(evictable.filter(|(count, _)| *count > 0).collect::<std::collections::BTreeSet<_>>())
-        );
+        assert_eq!(learner.evictable, evictable);
         assert_eq!(learner.behaviours().count(), learner.len());
         assert_eq!(learner.withheld().count(), learner.withheld_count);
         for known in learner.workloads.values() {
@@ -613,7 +658,8 @@ mod tests {
         ) {
             let mut learner = Learner::new(LearnerLimits { withheld_max: 6, workload_withheld_max: 4, ..limits(all, own) });
             for (workload, name, time) in made {
-                let mut one = seen_at("write", &format!("/{}", char::from(b'a' + name)), time);
+                let action = if name % 2 == 0 { "write" } else { "delete" };
+                let mut one = seen_at(action, &format!("/{}", char::from(b'a' + name)), time);
                 one.behaviour.workload.0 = format!("unit:{workload}.service");
                 match (name, time) {
                     (5, _) => learner.forget(&one.behaviour.workload),

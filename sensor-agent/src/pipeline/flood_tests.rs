@@ -41,7 +41,8 @@ fn a_million_names_neither_outgrow_the_bound_nor_slow_the_pipeline() {
     run(NAMES / 10, NAMES - NAMES / 10);
     let late = run(NAMES - NAMES / 10, NAMES);
     let limits = LearnerLimits::default();
-    assert_eq!(learner.len(), limits.workload_behaviours_max);
+    let bound = limits.dimension_behaviours_max;
+    assert!((bound * 9 / 10..=bound).contains(&learner.len()), "{}", learner.len());
     let counters = learner.counters();
     assert_eq!(counters.evicted as usize + learner.len(), NAMES, "{counters:?}");
     // A table that is walked for each name makes it thousands of times slower.
