@@ -184,7 +184,8 @@ fn attack_all(
     };
     let sensor = sensor.without_rules();
     let nothing = folder.join("nothing.yaml");
-    sensor.learn(&[&recording], &["none".to_owned()], None, &nothing)?;
+    fs::write(&nothing, "fleet: evaluate\nworkloads: {}\n")
+        .with_context(|| format!("writing {}", nothing.display()))?;
     let by_floor = sensor.judge_incidents(&recording, &nothing, None)?;
     let poisoned = folder.join("poisoned.yaml");
     let days = benign.learn_days.iter().map(PathBuf::as_path);
