@@ -20,6 +20,8 @@ pub struct Config {
     pub lifecycle_ring_bytes: u32,
     /// Bytes of the ring that carries file and network records: a power of two.
     pub activity_ring_bytes: u32,
+    /// Verdicts that the kernel remembers at most; 0 and it remembers none.
+    pub verdicts_max: u32,
     /// Bytes of findings that the spool keeps at most.
     pub spool_bytes_max: u64,
     /// State folders of containerd, each with its socket, besides the usual ones.
@@ -78,6 +80,7 @@ struct ConfigFile {
     log: Option<String>,
     collector: CollectorTable,
     rings: RingsTable,
+    verdict_cache: VerdictCacheTable,
     spool: SpoolTable,
     containers: ContainersTable,
     sigma: SigmaTable,
@@ -97,6 +100,12 @@ struct CollectorTable {
 struct RingsTable {
     lifecycle_bytes: Option<u32>,
     activity_bytes: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct VerdictCacheTable {
+    entries_max: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -161,6 +170,7 @@ impl Config {
             collector: collector(file.collector)?,
             lifecycle_ring_bytes: ring("lifecycle_bytes", file.rings.lifecycle_bytes, LIFECYCLE_RING_BYTES)?,
             activity_ring_bytes: ring("activity_bytes", file.rings.activity_bytes, ACTIVITY_RING_BYTES)?,
+            verdicts_max: verdicts(file.verdict_cache.entries_max)?,
             spool_bytes_max: spool_bytes(file.spool.bytes_max)?,
             containerd: absolute("containers.containerd", file.containers.containerd)?,
             sigma: Sigma {
@@ -237,6 +247,16 @@ fn ring(key: &str, bytes: Option<u32>, default: u32) -> anyhow::Result<u32> {
     Ok(bytes)
 }
 
+fn verdicts(entries: Option<u32>) -> anyhow::Result<u32> {
+    let entries = entries.unwrap_or(VERDICTS_DEFAULT);
+    if entries != 0 && !(VERDICTS_MIN..=VERDICTS_MAX).contains(&entries) {
+        bail!(
+            "verdict_cache.entries_max: {entries} is neither 0 nor between {VERDICTS_MIN} and {VERDICTS_MAX}"
+        );
+    }
+    Ok(entries)
+}
+
 fn spool_bytes(bytes: Option<u64>) -> anyhow::Result<u64> {
     let bytes = bytes.unwrap_or(SPOOL_BYTES_DEFAULT);
     if bytes < SPOOL_BYTES_MIN {
@@ -251,6 +271,9 @@ const LIFECYCLE_RING_BYTES: u32 = 8 * 1024 * 1024;
 const ACTIVITY_RING_BYTES: u32 = 16 * 1024 * 1024;
 const RING_BYTES_MIN: u32 = 64 * 1024;
 const RING_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+const VERDICTS_DEFAULT: u32 = 16_384;
+const VERDICTS_MIN: u32 = 256;
+const VERDICTS_MAX: u32 = 4_194_304;
 const SPOOL_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 const SPOOL_BYTES_MIN: u64 = 1024 * 1024;
 
@@ -286,7 +309,7 @@ mod tests {
         check_refused(
             "hostname = \"a\"\ncolector = 1\n",
             "line 2: unknown field `colector`, expected one of `state_dir`, `hostname`, `log`, `collector`, \
-             `rings`, `spool`, `containers`, `sigma`, `floor`, `layers`",
+             `rings`, `verdict_cache`, `spool`, `containers`, `sigma`, `floor`, `layers`",
         );
         check_refused(
             "\n[spool]\nbytes_max = \"big\"\n",
@@ -298,6 +321,10 @@ mod tests {
         check_refused(
             "rings.lifecycle_bytes = 65537",
             "rings.lifecycle_bytes: 65537 is not a power of two between 65536 and 1073741824",
+        );
+        check_refused(
+            "verdict_cache.entries_max = 255",
+            "verdict_cache.entries_max: 255 is neither 0 nor between 256 and 4194304",
         );
         check_refused("sigma.folders = [\"rules\"]", "sigma.folders: rules is not an absolute path");
         check_refused(

@@ -260,6 +260,8 @@ pub struct Exec {
     pub tty: String,
     /// Properties.
     pub flags: ExecFlags,
+    /// Low half of the kernel's count of execs; 0 when unknown.
+    pub exec_id: u16,
 }
 
 impl Exec {

@@ -98,10 +98,10 @@ pub struct ProcessFacts {
     pub who: Who,
 }
 
-/// A verdict worth sending.
+/// A behaviour worth telling: evidence of a finding, sent as soon as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Wall clock of the system call.
+    /// Wall clock of the system call; of the last one where it stands for several.
     pub time: UnixNs,
     /// How bad.
     pub severity: Severity,
@@ -123,6 +123,12 @@ pub struct Finding {
     pub baseline_version: u64,
     /// Findings of one process tree that follow each other closely have the same, which no others of this boot have.
     pub incident: String,
+    /// The finding in a person's sense, of which this is evidence: the incident's name and a number.
+    pub name: String,
+    /// How often it was done, beyond what was told before.
+    pub count: u64,
+    /// The behaviour was told before as evidence of the same finding.
+    pub is_repeat: bool,
     /// The Sigma rules that it meets, worst first, at most [`RULES_MAX`].
     pub rules: Vec<Arc<Rule>>,
 }

@@ -27,6 +27,8 @@ use table::{Table, is_damage, open_table, unix_ns};
 pub struct Lessons {
     /// What was seen.
     pub observations: Vec<Observation>,
+    /// What was seen more than once, and how often; the time is the last.
+    pub repeated: Vec<(Observation, u64)>,
     /// What rules fired on.
     pub withheld: Vec<Withheld>,
 }
@@ -143,13 +145,14 @@ impl LearnedSender {
     /// fired on may not recur, so it is offered again with what comes next, up to [`WITHHELD_UNSENT_MAX`].
     pub fn observe(&mut self, mut lessons: Lessons) {
         lessons.withheld.append(&mut self.unsent);
-        if lessons.observations.is_empty() && lessons.withheld.is_empty() {
+        if lessons.observations.is_empty() && lessons.repeated.is_empty() && lessons.withheld.is_empty() {
             return;
         }
         let Err(refused) = self.lessons.try_send(lessons) else { return };
-        let Lessons { observations, withheld } = refused.into_inner();
+        let Lessons { observations, repeated, withheld } = refused.into_inner();
         let dropped = observations.len() + withheld.len().saturating_sub(WITHHELD_UNSENT_MAX);
-        self.dropped_count.fetch_add(dropped as u64, Ordering::Relaxed);
+        let repeated: u64 = repeated.iter().map(|(_, count)| count).sum();
+        self.dropped_count.fetch_add(dropped as u64 + repeated, Ordering::Relaxed);
         self.unsent = withheld;
         self.unsent.truncate(WITHHELD_UNSENT_MAX);
     }
@@ -269,6 +272,9 @@ impl LearnedKeeper {
         for observation in &lessons.observations {
             // The learner counts what it refuses.
             let _counted = self.learner.observe(observation);
+        }
+        for (observation, count) in &lessons.repeated {
+            let _counted = self.learner.observe_times(observation, *count);
         }
         for (observation, rule) in &lessons.withheld {
             self.learner.withhold(observation, rule);
@@ -473,7 +479,11 @@ mod tests {
         let mut sender = LearnedSender { lessons, unsent: Vec::new(), dropped_count: Arc::default() };
         let mut offer = |count: usize| {
             let withheld = vec![(observation("/a", 1), Arc::from("r")); count];
-            sender.observe(Lessons { observations: vec![observation("/b", 1)], withheld });
+            sender.observe(Lessons {
+                observations: vec![observation("/b", 1)],
+                withheld,
+                ..Lessons::default()
+            });
             (sender.unsent.len(), sender.dropped_count())
         };
         assert_eq!(offer(1), (0, 0));

@@ -4,12 +4,15 @@
 mod incidents;
 mod naming;
 mod observe;
+mod repeated;
 mod rules;
+mod telling;
+mod verdicts;
 
 use crate::account::Delivered;
 use crate::connect_join::{ConnectJoin, Joined};
+use crate::enrich::fresh_files::makes_programs;
 use crate::enrich::process_table::{Policy, Scope};
-use crate::enrich::recent::Recent;
 use crate::enrich::seed::{Rescan, Seed};
 use crate::enrich::workload::image_workload;
 use crate::enrich::{FreshFiles, Process, ProcessTable};
@@ -20,11 +23,16 @@ use crate::who::place::ContainerRef;
 use incidents::Incidents;
 pub use naming::ContainerImage;
 use naming::{Act, Name, Naming};
-use observe::{Doer, FindingKey, observed};
-use rules::RuleKey;
+use observe::{Doer, is_never_observed, observed};
+pub use repeated::Repeated;
+use rules::asks_rules_of_known;
 use sensor_baseline::{Behaviour, Floor, Layers, Observation, UnixNs, Verdict, Workload};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+pub use telling::Telling;
+use telling::Tellings;
+pub use verdicts::{PROCESSES_MAX, Remember, VerdictOptions};
+use verdicts::{Standing, Verdicts};
 
 /// How a pipeline is set up.
 #[derive(Debug)]
@@ -41,12 +49,14 @@ pub struct PipelineConfig {
     pub boot_to_unix_offset_ns: i64,
     /// Whether [`Output::events`] is filled.
     pub emit_events: bool,
-    /// For how long the same finding is given once.
-    pub repeat_ns: u64,
+    /// How often the same finding is told.
+    pub telling: Telling,
     /// Whether somebody asks for [`Pipeline::unnamed`] and answers: what containers do waits for that.
     pub are_containers_named: bool,
     /// What is found beside the baseline.
     pub rules: Arc<Rules>,
+    /// What the kernel is to remember of verdicts; `None` when it remembers none.
+    pub verdicts: Option<VerdictOptions>,
 }
 
 impl Default for PipelineConfig {
@@ -58,9 +68,10 @@ impl Default for PipelineConfig {
             own: None,
             boot_to_unix_offset_ns: 0,
             emit_events: false,
-            repeat_ns: REPEAT_NS,
+            telling: Telling::default(),
             are_containers_named: false,
             rules: Arc::default(),
+            verdicts: None,
         }
     }
 }
@@ -105,6 +116,8 @@ pub struct Output {
     pub findings: Vec<Finding>,
     /// Every observation, for learners, but for those that a rule holds.
     pub observations: Vec<(Observation, Verdict)>,
+    /// Observations that were made again without a record, with how often.
+    pub repeated: Vec<Repeated>,
     /// Each observation that a Sigma rule keeps from being learned, and the rule as learners call it.
     pub withheld: Vec<(Observation, Arc<str>)>,
     /// Each observation that the baseline has nothing against and a rule matches.
@@ -117,6 +130,7 @@ impl Output {
         self.events.clear();
         self.findings.clear();
         self.observations.clear();
+        self.repeated.clear();
         self.withheld.clear();
         self.matches.clear();
     }
@@ -140,8 +154,9 @@ pub struct Pipeline {
     connects: ConnectJoin<EnrichedEvent>,
     incidents: Incidents,
     naming: Naming,
-    reported: Recent<FindingKey, ()>,
-    rules_reported: Recent<RuleKey, ()>,
+    tellings: Tellings,
+    verdicts: Option<Verdicts>,
+    policy: u32,
     now: BootNs,
     delivered: Delivered,
     /// Waits for the records from before it.
@@ -176,8 +191,11 @@ impl Pipeline {
             connects: ConnectJoin::default(),
             incidents: Incidents::default(),
             naming: Naming::new(config.are_containers_named),
-            reported: Recent::new(REPORTED_MAX, config.repeat_ns),
-            rules_reported: Recent::new(REPORTED_MAX, config.repeat_ns),
+            tellings: Tellings::new(config.telling),
+            verdicts: config
+                .verdicts
+                .map(|options| Verdicts::new(options, asks_rules_of_known(&config.rules))),
+            policy: 0,
             now: BootNs::default(),
             delivered: Delivered::default(),
             rescan: None,
@@ -208,7 +226,14 @@ impl Pipeline {
         if let Ok(record) = self.delivered.decode(record) {
             let event = Event::from_record(&record);
             self.advance(event.time, out);
-            self.dispatch(event, out);
+            let made = out.observations.len();
+            let actor = event.actor.identity;
+            let standing = self.dispatch(event, out);
+            if let Some(verdicts) = &mut self.verdicts
+                && let Some(process) = self.processes.find(actor)
+            {
+                verdicts.see(&record, standing, process, out.observations[made..].last());
+            }
         }
     }
 
@@ -241,9 +266,20 @@ impl Pipeline {
         self.judge_all(acts, out);
     }
 
-    /// Judges by another baseline from now on. What was reported by the old one may be reported again.
-    pub fn set_baseline(&mut self, baseline: Option<Layers>) {
+    /// Tells how often findings were repeated since they were told last: nothing more comes.
+    pub fn tell_repeats(&mut self, out: &mut Output) {
+        self.tellings.tell_rest(|finding| out.findings.push(finding));
+    }
+
+    /// Judges by another baseline from now on. What was told by the old one may be told again; how often that was
+    /// repeated is told now.
+    pub fn set_baseline(&mut self, baseline: Option<Layers>, out: &mut Output) {
+        self.tell_repeats(out);
         self.config.baseline = baseline;
+        self.policy = self.next_policy();
+        if let Some(verdicts) = &mut self.verdicts {
+            verdicts.set_policy(self.policy);
+        }
     }
 
     /// What turns a record's time into wall-clock time from now on; the wall clock may have been set.
@@ -300,13 +336,13 @@ impl Pipeline {
             ("observations_of_unknown", self.counters.observations_of_unknown),
             ("findings", self.counters.findings),
             ("findings_repeated", self.counters.findings_repeated),
-            ("findings_reported_evicted", self.reported.evicted_count()),
+            ("findings_repeated_untold", self.tellings.untold_count()),
+            ("findings_told_evicted", self.tellings.evicted_count()),
             ("sigma_rules", self.config.rules.len() as u64),
             ("sigma_rules_refused", self.config.rules.refused_count()),
             ("sigma_matches", self.counters.sigma_matches),
             ("sigma_matches_unnamed", self.counters.sigma_matches_unnamed),
             ("sigma_observations_held", self.counters.sigma_held),
-            ("sigma_reported_evicted", self.rules_reported.evicted_count()),
             ("connects_unjoined", self.counters.connects_unjoined),
             ("connect_results_late", self.counters.connect_results_late),
             ("processes", self.processes.len() as u64),
@@ -320,6 +356,9 @@ impl Pipeline {
             ("exits_repeated", table.exits_repeated),
             ("cgroups_evicted", self.processes.cgroups_evicted_count()),
             ("fresh_files_evicted", self.fresh_files.evicted_count()),
+            ("verdicts_remembered", self.verdicts.as_ref().map_or(0, Verdicts::len) as u64),
+            ("verdicts_evicted", self.verdicts.as_ref().map_or(0, Verdicts::evicted_count)),
+            ("verdict_hits", self.verdicts.as_ref().map_or(0, Verdicts::hits_count)),
         ])
     }
 
@@ -332,6 +371,7 @@ impl Pipeline {
         let mut late = Vec::new();
         self.naming.expire(self.now, |act| late.push(act));
         self.judge_all(late, out);
+        self.tellings.tell_due(self.now, |finding| out.findings.push(finding));
         let (emit_events, unjoined) = (self.config.emit_events, &mut self.counters.connects_unjoined);
         self.connects.release(self.now, |event| {
             *unjoined += 1;
@@ -341,7 +381,7 @@ impl Pipeline {
         });
     }
 
-    fn dispatch(&mut self, event: Event, out: &mut Output) {
+    fn dispatch(&mut self, event: Event, out: &mut Output) -> Standing {
         match &event.body {
             Body::Unknown(_) => self.counters.records_unknown_kind += 1,
             Body::ConnectResult(socket) => {
@@ -353,11 +393,13 @@ impl Pipeline {
                 self.emit(event, &child, out);
             }
             Body::Exit(_) => {
+                self.process_changed(event.actor.identity);
                 if let Some(process) = self.processes.exit(&event).cloned() {
                     self.emit(event, &process, out);
                 }
             }
             Body::Exec(exec) => {
+                self.process_changed(event.actor.identity);
                 let before = self.processes.exec(&event, exec);
                 let gained = before.privileges.gained_by(exec);
                 let process = self.processes.find(event.actor.identity).unwrap_or(&before).clone();
@@ -383,10 +425,12 @@ impl Pipeline {
             }
             _ => {
                 let process = self.processes.touch(&event.actor, self.now).clone();
-                self.observe(&event, &process, &process, out);
+                let standing = self.observe(&event, &process, &process, out);
                 self.emit(event, &process, out);
+                return standing;
             }
         }
+        Standing::Open
     }
 
     /// The one place that says whose doings count: not the agent's, and with a command only its tree's.
@@ -475,12 +519,14 @@ impl Pipeline {
     }
 
     /// `process` did it; `became` is what it is now, another program after an exec.
-    fn observe(&mut self, event: &Event, process: &Process, became: &Process, out: &mut Output) {
+    fn observe(&mut self, event: &Event, process: &Process, became: &Process, out: &mut Output) -> Standing {
         if !self.is_watched(process) {
-            return;
+            return Standing::Open;
         }
         let time = self.wall_clock(event.time);
-        let Some(mut observation) = observed(event, process, &mut self.fresh_files, time) else { return };
+        let Some(mut observation) = observed(event, process, &mut self.fresh_files, time) else {
+            return if is_never_observed(event) { Standing::Nothing } else { Standing::Open };
+        };
         let name = self.naming.of(process, self.now);
         if let Name::Known(workload) = &name {
             observation.behaviour.workload = workload.clone();
@@ -488,17 +534,26 @@ impl Pipeline {
         let rules = self.rules_met(event, process, &observation);
         let (is_of_unknown, tier) = (process.is_unknown(), event.tier);
         if !matches!(name, Name::Awaited) {
-            self.judge(observation, rules, Doer { process: became, is_of_unknown, tier }, out);
-            return;
+            let is_plain = self.judge(observation, rules, Doer { process: became, is_of_unknown, tier }, out);
+            // A linker's output is no fresh file, and everybody else's is.
+            let is_product = matches!(event.body, Body::FileOpen(_)) && makes_programs(&process.image);
+            // A container is to be called by its image as soon as that is known.
+            let is_unnamed = matches!(name, Name::Own) && naming::is_container(&process.workload);
+            if !is_plain || is_product || is_unnamed {
+                return Standing::Open;
+            }
+            return Standing::Plain;
         }
         let act = Act { observation, rules, process: became.clone(), is_of_unknown, tier };
         let displaced = self.naming.hold(act, self.now);
         self.judge_all(displaced, out);
+        Standing::Open
     }
 
     fn judge_all(&mut self, acts: impl IntoIterator<Item = Act>, out: &mut Output) {
         for Act { observation, rules, process, is_of_unknown, tier } in acts {
-            self.judge(observation, rules, Doer { process: &process, is_of_unknown, tier }, out);
+            let _is_plain =
+                self.judge(observation, rules, Doer { process: &process, is_of_unknown, tier }, out);
         }
     }
 
@@ -506,11 +561,6 @@ impl Pipeline {
         UnixNs(time.0.saturating_add_signed(self.config.boot_to_unix_offset_ns))
     }
 }
-
-/// For how long the same finding is given once by default: a minute.
-pub const REPEAT_NS: u64 = 60_000_000_000;
-/// Findings remembered at most, so as not to repeat them.
-const REPORTED_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod flood_tests;

@@ -118,6 +118,7 @@ impl Who {
             filename_len: filename.len() as u16,
             interpreter_len: interpreter.len() as u16,
             argv_len: argv.len() as u16,
+            exec_id: 1,
             ..ExecBody::new_zeroed()
         };
         let sections = [&exe_path[..], &cwd, &cgroup, filename.as_bytes(), interpreter.as_bytes(), &argv];

@@ -125,6 +125,12 @@ impl Rules {
         self.rules.is_empty()
     }
 
+    /// Whether there is one of a category.
+    #[must_use]
+    pub fn has_any(&self, category: Category) -> bool {
+        self.engines.iter().any(|(of, _)| *of == category)
+    }
+
     /// Each that is in force.
     pub fn iter(&self) -> impl Iterator<Item = (Category, &Rule)> {
         self.rules.iter().map(|(category, rule)| (*category, &**rule))

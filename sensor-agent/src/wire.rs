@@ -163,6 +163,9 @@ fn finding_message(finding: &Finding, hostname: &str) -> v1::Finding {
         hostname: hostname.to_owned(),
         incident: finding.incident.clone(),
         sigma_rules: finding.rules.iter().map(|rule| rule_message(rule)).collect(),
+        finding: finding.name.clone(),
+        count: finding.count,
+        is_repeat: finding.is_repeat,
     }
 }
 
@@ -277,6 +280,9 @@ mod tests {
             object_from_caller: false,
             baseline_version: 3,
             incident: "7-5-1".to_owned(),
+            name: "7-5-1/2".to_owned(),
+            count: 3,
+            is_repeat: true,
             rules: vec![Arc::new(Rule {
                 id: "r-1".into(),
                 title: "a rule".to_owned(),
@@ -303,6 +309,7 @@ mod tests {
         assert_eq!(sent.behaviour.unwrap().object, "/etc/passwd");
         assert_eq!(sent.process.unwrap().argv, finding(10).process.argv.iter().collect::<Vec<_>>());
         assert_eq!(sent.ancestors.len(), 8);
+        assert_eq!((sent.finding.as_str(), sent.count, sent.is_repeat), ("7-5-1/2", 3, true));
         let rule = v1::SigmaRule {
             id: "r-1".to_owned(),
             title: "a rule".to_owned(),

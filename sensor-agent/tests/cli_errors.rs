@@ -4,6 +4,7 @@
 mod cli_support;
 
 use cli_support::{is_installed, is_permitted, run};
+use sensor_tests::copy_program;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -114,7 +115,7 @@ fn without_privilege_the_missing_capability_is_named() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     let agent = folder.path().join("sensor-agent");
-    fs::copy(env!("CARGO_BIN_EXE_sensor-agent"), &agent).expect("the agent can be copied");
+    copy_program(env!("CARGO_BIN_EXE_sensor-agent"), &agent);
     let mut command = Command::new(&agent);
     command.args(["watch", "--for", "1s"]);
     if nix::unistd::geteuid().is_root() {

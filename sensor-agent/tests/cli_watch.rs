@@ -4,6 +4,7 @@
 mod cli_support;
 
 use cli_support::{Running, is_installed, is_permitted};
+use sensor_tests::copy_program;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -197,7 +198,7 @@ fn act_all(root: &Path) {
     }
     let odd = OsString::from_vec(b"a b\nc\xff".to_vec());
     for name in [OsStr::new("prog"), OsStr::new("gone"), &odd] {
-        copy_true(&root.join("bin").join(name));
+        copy_program("/bin/true", root.join("bin").join(name));
     }
     symlink(root.join("bin/prog"), root.join("link")).expect("a link can be made");
     succeed(Command::new("./prog").arg("m-relative").current_dir(root.join("bin")));
@@ -224,13 +225,9 @@ fn succeed(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn copy_true(to: &Path) {
-    fs::copy("/bin/true", to).expect("true can be copied");
-}
-
 /// A folder that `true` can run in: with the libraries that `ldd` names.
 fn make_jail(jail: &Path) {
-    copy_true(&jail.join("prog"));
+    copy_program("/bin/true", jail.join("prog"));
     let output = Command::new("ldd").arg("/bin/true").output().expect("ldd runs");
     let text = String::from_utf8(output.stdout).expect("paths of libraries are text");
     for library in text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from) {

@@ -1,6 +1,5 @@
 //! `cargo bench -p sensor-baseline`: what one verdict costs, against a baseline of a host with 20 services, alone and in
-//! layers. Not the cost of
-//! an event on its way there. It may call the crate's public items.
+//! layers. Not the cost of an event on its way there. It may call the crate's public items.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use sensor_baseline::{Baseline, Floor, Layer, Layers, Verdict};

@@ -4,6 +4,7 @@
 mod condition;
 mod error;
 mod file;
+mod index;
 mod silence;
 
 use std::sync::{Arc, LazyLock};
@@ -15,6 +16,7 @@ use crate::severity::Severity;
 use condition::{Act, Condition, Target};
 pub use error::{FloorCause, FloorError};
 pub use file::FLOOR_TEXT_BYTES_MAX;
+use index::Index;
 pub use silence::Silence;
 
 /// An ATT&CK technique.
@@ -105,6 +107,8 @@ pub struct Floor {
     rules: Vec<Arc<FloorRule>>,
     sensitive: Vec<Arc<Sensitive>>,
     silences: Vec<Silence>,
+    /// Of the rules.
+    index: Index,
 }
 
 impl Default for Floor {
@@ -136,6 +140,7 @@ impl Floor {
         }
         // What yields comes last, so that a rule that fires yields only when every one that fires does.
         floor.rules.sort_by_key(|rule| rule.yields_to_allow);
+        floor.index = Index::new(&floor.rules);
         for silence in &floor.silences {
             floor.check(silence)?;
         }
@@ -182,6 +187,9 @@ impl Floor {
     #[must_use]
     pub fn held(&self, observation: &Observation) -> Held<'_> {
         let mut held = Held { rule: None, silenced: None, is_excused: false };
+        if !self.index.may_fire(observation) {
+            return held;
+        }
         for rule in self.rules.iter().filter(|rule| rule.fires(observation)) {
             if !self.is_silent(rule, observation, |_| true) {
                 held.rule = Some(rule);
@@ -231,7 +239,10 @@ impl Floor {
     /// The first rule that fires, silenced or not.
     #[must_use]
     pub fn firing(&self, observation: &Observation) -> Option<&Arc<FloorRule>> {
-        self.rules.iter().find(|rule| rule.fires(observation))
+        self.index
+            .may_fire(observation)
+            .then(|| self.rules.iter().find(|rule| rule.fires(observation)))
+            .flatten()
     }
 
     /// The first sensitive object that the observation is about.
@@ -279,7 +290,8 @@ const FILES: [(&str, &str); 2] = [
 
 static BUILT_IN: LazyLock<Arc<Floor>> = LazyLock::new(|| {
     let files = FILES.map(|(name, text)| (name.to_owned(), text.to_owned()));
-    let nothing = Floor { rules: Vec::new(), sensitive: Vec::new(), silences: Vec::new() };
+    let nothing =
+        Floor { rules: Vec::new(), sensitive: Vec::new(), silences: Vec::new(), index: Index::default() };
     Arc::new(nothing.extended(&files).expect("a test reads the files that come with the sensor"))
 });
 

@@ -129,18 +129,32 @@ impl Learner {
 
     /// Takes one observation. Whether its workload is to be learned is the caller's question.
     pub fn observe(&mut self, observation: &Observation) -> Learned {
+        self.observe_times(observation, 1)
+    }
+
+    /// Takes an observation that was made `count` times, at `observation.time` last: what [`Self::observe`] would have made
+    /// of each.
+    pub fn observe_times(&mut self, observation: &Observation, count: u64) -> Learned {
         // Silenced or not: a silence ends, what is learned stays.
         if let Some(rule) = self.floor.firing(observation) {
             let rule = Arc::clone(rule);
-            self.counters.refused_floor += 1;
+            self.counters.refused_floor += count;
             self.withhold(observation, &rule.id);
             return Learned::Refused(Refusal::Floor(rule));
         }
         if !observation.behaviour.is_nameable() {
-            self.counters.refused_no_text += 1;
+            self.counters.refused_no_text += count;
             return Learned::Refused(Refusal::NoText);
         }
-        self.add(Arc::new(template(observation)), Seen::once(observation.time))
+        let seen = Seen { count, ..Seen::once(observation.time) };
+        let learned = self.add(Arc::new(template(observation)), seen);
+        let (further, counters) = (count.saturating_sub(1), &mut self.counters);
+        match learned {
+            Learned::New | Learned::Known => counters.learned += further,
+            Learned::Refused(Refusal::Withheld(_)) => counters.refused_withheld += further,
+            Learned::Refused(_) => counters.refused_full += further,
+        }
+        learned
     }
 
     /// Takes an observation on which a rule fired, floor rule or not: its behaviour is not learned any more, and what was

@@ -189,6 +189,10 @@ pub(crate) struct PathMatcher {
     segments: Vec<Vec<Piece>>,
     /// Whether `/**` follows: one more segment at least.
     any_below: bool,
+    /// What every path that it holds begins with: most paths that it does not hold do not.
+    prefix: Box<str>,
+    /// The longest text that stands in every path that it holds.
+    needed: Box<str>,
 }
 
 impl PathMatcher {
@@ -200,11 +204,23 @@ impl PathMatcher {
         };
         let names: Vec<&str> = text.split('/').skip(1).collect();
         let segments = names.iter().enumerate().map(|(at, name)| pieces(&names[..at], name));
-        Self { segments: segments.collect(), any_below }
+        let segments: Vec<_> = segments.collect();
+        let texts = literal_texts(&segments, any_below);
+        let prefix = texts.first().cloned().unwrap_or_default().into();
+        let needed = texts.into_iter().max_by_key(String::len).unwrap_or_default().into();
+        Self { segments, any_below, prefix, needed }
+    }
+
+    /// A text that stands in every path that it holds, if there is one of more than a slash.
+    pub(crate) fn needed_text(&self) -> Option<&str> {
+        Some(&*self.needed).filter(|text| text.len() > 1)
     }
 
     /// Whether the template holds the path, whose text is literal.
     pub(crate) fn matches(&self, path: &str) -> bool {
+        if !path.starts_with(&*self.prefix) {
+            return false;
+        }
         let mut names = path.split('/').skip(1);
         for segment in &self.segments {
             match names.next() {
@@ -229,6 +245,30 @@ impl PathMatcher {
             begin.is_some_and(|(at, _)| self.matches(&path[at..]))
         }
     }
+}
+
+/// The texts of a template between what varies, slashes included; the first is what it begins with.
+fn literal_texts(segments: &[Vec<Piece>], any_below: bool) -> Vec<String> {
+    let mut texts = vec![String::new()];
+    let mut add = |text: &str, is_next: bool| {
+        if is_next {
+            texts.push(String::new());
+        }
+        texts.last_mut().expect("there is one from the start").push_str(text);
+    };
+    for segment in segments {
+        add("/", false);
+        for piece in segment {
+            match piece {
+                Piece::Literal(literal) => add(literal, false),
+                Piece::Star | Piece::Class(_) | Piece::UntiedTmp6 => add("", true),
+            }
+        }
+    }
+    if any_below {
+        add("/", false);
+    }
+    texts
 }
 
 /// A template of names that are no paths, made ready for matching: a `*` holds a `/` too.

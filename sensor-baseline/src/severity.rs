@@ -8,7 +8,7 @@
 //! | floor | the rule's |
 //! | denied | high, or the severity of a floor rule that also fires, when higher |
 //!
-//! Sensitive objects are listed in `rules/sensitive.toml`.
+//! Sensitive objects are listed in `rules/sensitive.toml`. The collector shows what is novel and rare in its fleet as medium.
 
 use serde::{Deserialize, Serialize};
 

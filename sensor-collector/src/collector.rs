@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::fleet::offers::Offers;
 use crate::identity::authority::Authority;
-use crate::intake::{Commit, Content};
+use crate::intake::{Commit, Content, NAME_BYTES_MAX};
 use crate::sessions::Sessions;
 use crate::store::Store;
 use crate::store::tokens::ApiToken;
@@ -59,7 +59,8 @@ impl QueuedBytes {
 fn content_bytes(content: &Content) -> usize {
     ROW_OVERHEAD_BYTES
         + match content {
-            Content::Finding(finding) => finding.body.len(),
+            // Its names are texts of the body once more.
+            Content::Finding(finding) => finding.body.len() + 2 * NAME_BYTES_MAX,
             Content::Gap(gap) => gap.kind.len() + gap.reason.len(),
         }
 }

@@ -15,6 +15,8 @@ pub struct Counters {
     pub items_duplicate: AtomicU64,
     /// Items with content this version does not know.
     pub items_unknown: AtomicU64,
+    /// Names of findings and incidents that were too long.
+    pub names_refused: AtomicU64,
     /// Rows written.
     pub items_stored: AtomicU64,
     /// Sequences missing without a declared gap.
@@ -43,6 +45,7 @@ impl Counters {
         add(&self.items_received, counted.items_received);
         add(&self.items_duplicate, counted.items_duplicate);
         add(&self.items_unknown, counted.items_unknown);
+        add(&self.names_refused, counted.names_refused);
         add(&self.sequences_missing, counted.sequences_missing);
     }
 
@@ -52,6 +55,7 @@ impl Counters {
             ("items_received", &self.items_received),
             ("items_duplicate", &self.items_duplicate),
             ("items_unknown", &self.items_unknown),
+            ("names_refused", &self.names_refused),
             ("items_stored", &self.items_stored),
             ("sequences_missing", &self.sequences_missing),
             ("commits_failed", &self.commits_failed),

@@ -5,17 +5,18 @@
 //! or replaces the descriptor before the call returns can change what is found.
 
 use crate::draft::{BODY, Draft};
-use crate::emit::{emit, lose};
+use crate::emit::{emit, emit_from, leave_out, lose};
 use crate::globals::{
     FDT_FD, FDT_MAX_FDS, FILE_FLAGS, FILE_INODE, FILE_MODE, FILE_PATH_DENTRY, FILE_PATH_MNT, FILES_FDT,
-    INODE_INO, INODE_MODE, INODE_SB, OPEN_READS, SB_DEV, TASK_FILES,
+    INODE_INO, INODE_MODE, INODE_NLINK, INODE_SB, OPEN_READS, SB_DEV, TASK_FILES,
 };
 use crate::names;
 use crate::path::{self, Place};
-use crate::read::{Address, read, read_user};
+use crate::read::{Address, Typed, read, read_user};
 use crate::syscalls::{AT_FDCWD, Call, Number};
+use crate::verdicts::{self, Known};
 use core::mem::offset_of;
-use sensor_event::{FileBody, FileFlags, Kind, LossReason, PathFlags, PathRef, SyscallClass};
+use sensor_event::{FileBody, FileFlags, Kind, LossReason, PathFlags, PathRef, SyscallClass, Tier};
 
 /// `include/uapi/asm-generic/fcntl.h`; the same on x86 and arm64.
 const O_ACCMODE: u32 = 0o3;
@@ -48,6 +49,8 @@ pub struct Opened {
     mode: u16,
     open_flags: u32,
     flags: u32,
+    dev: u32,
+    number: u64,
 }
 
 /// A call of [`sensor_event::SyscallFamily::Open`].
@@ -76,12 +79,50 @@ pub extern "C" fn exit_open(class: u32, regs: u64, result: u64) -> u32 {
 fn emit_open(fd: u32, open_flags: u32, flags: u32) {
     match file_of(fd).and_then(|file| inspect(file, open_flags, flags)) {
         Ok(None) => {}
-        Ok(Some(opened)) => {
-            emit(Kind::FILE_OPEN, size_of::<FileBody>(), |draft| fill(draft, &opened));
-        }
+        Ok(Some(opened)) => report(Tier::TRACEPOINT, &opened),
         Err(reason) => {
             lose(Kind::FILE_OPEN, reason);
         }
+    }
+}
+
+/// Reports a file that was opened, unless the verdict on that is known.
+#[inline(always)]
+pub fn report(tier: Tier, opened: &Opened) {
+    let (dev, inode) = (opened.dev, opened.number);
+    let is_new = opened.flags & FileFlags::CREATED.0 != 0;
+    if is_new {
+        verdicts::note_new_file(dev, inode);
+    } else if opened.is_known() {
+        return leave_out(Kind::FILE_OPEN);
+    }
+    let stamp = verdicts::stamp(dev, inode);
+    emit_from(tier, Kind::FILE_OPEN, size_of::<FileBody>(), |draft| {
+        fill(draft, opened)?;
+        draft.put(BODY + offset_of!(FileBody, stamp), stamp);
+        Ok(())
+    });
+    if is_new {
+        verdicts::note_new_file(dev, inode);
+    }
+}
+
+impl Opened {
+    #[inline(always)]
+    fn new(file: Address, open_flags: u32, flags: u32) -> Result<Self, LossReason> {
+        let inode = file.follow(&FILE_INODE)?;
+        let dev = inode.follow(&INODE_SB)?.field(&SB_DEV)?;
+        let (mode, number) = (inode.field(&INODE_MODE)?, inode.field(&INODE_INO)?);
+        Ok(Self { file, inode, mode, open_flags, flags, dev, number })
+    }
+
+    #[inline(always)]
+    fn is_known(&self) -> bool {
+        verdicts::are_on()
+            && self.inode.field::<u32>(&INODE_NLINK).is_ok_and(|names| names != 0)
+            && place_of(self.file).is_ok_and(|place| {
+                verdicts::is_known_write(&Known { place, dev: self.dev, mode: self.mode, inode: self.number })
+            })
     }
 }
 
@@ -113,20 +154,19 @@ fn open_flags(call: &Call) -> (u32, u32) {
 /// or it is of a pipe or socket.
 #[inline(always)]
 pub fn inspect(file: Address, open_flags: u32, flags: u32) -> Result<Option<Opened>, LossReason> {
-    let inode = file.follow(&FILE_INODE)?;
-    let mode: u16 = inode.field(&INODE_MODE)?;
     let file_mode: u32 = file.field(&FILE_MODE)?;
     let is_created = file_mode & FMODE_CREATED != 0;
     let flags = if is_created { flags | FileFlags::CREATED.0 } else { flags };
-    let opened = Opened { file, inode, mode, open_flags, flags };
+    let opened = Opened::new(file, open_flags, flags)?;
     if OPEN_READS.load() != 0 {
         return Ok(Some(opened));
     }
-    if matches!(mode & S_IFMT, S_IFIFO | S_IFSOCK) {
+    let file_type = opened.mode & S_IFMT;
+    if matches!(file_type, S_IFIFO | S_IFSOCK) {
         return Ok(None);
     }
     // A device is not cut, whatever the flags say.
-    let is_cut = open_flags & O_TRUNC != 0 && mode & S_IFMT != S_IFCHR;
+    let is_cut = open_flags & O_TRUNC != 0 && file_type != S_IFCHR;
     Ok((file_mode & FMODE_WRITE != 0 || is_created || is_cut).then_some(opened))
 }
 
@@ -136,8 +176,8 @@ pub fn inspect(file: Address, open_flags: u32, flags: u32) -> Result<Option<Open
 /// When the file cannot be read.
 #[inline(always)]
 pub fn fill(draft: Draft, opened: &Opened) -> Result<(), LossReason> {
-    draft.put(BODY + offset_of!(FileBody, inode), opened.inode.field::<u64>(&INODE_INO)?);
-    draft.put(BODY + offset_of!(FileBody, dev), opened.inode.follow(&INODE_SB)?.field::<u32>(&SB_DEV)?);
+    draft.put(BODY + offset_of!(FileBody, inode), opened.number);
+    draft.put(BODY + offset_of!(FileBody, dev), opened.dev);
     fill_numbers(draft, u32::from(opened.mode), opened.open_flags, opened.flags, 0);
     path::append(draft, BODY + offset_of!(FileBody, path), &place_of(opened.file)?);
     path::write_reference(draft, BODY + offset_of!(FileBody, name), draft.len(), PathFlags::default());
@@ -150,7 +190,7 @@ fn fill_numbers(draft: Draft, mode: u32, open_flags: u32, flags: u32, result: i3
     draft.put(BODY + offset_of!(FileBody, open_flags), open_flags);
     draft.put(BODY + offset_of!(FileBody, flags), flags);
     draft.put(BODY + offset_of!(FileBody, result), result);
-    draft.put(BODY + offset_of!(FileBody, reserved), 0u32);
+    draft.put(BODY + offset_of!(FileBody, stamp), 0u32);
 }
 
 /// An open that failed: where its name starts, and the name, from the caller's memory.
@@ -245,9 +285,7 @@ fn map(call: &Call) {
 
 #[inline(always)]
 fn opened(fd: u32, open_flags: u32) -> Result<Opened, LossReason> {
-    let file = file_of(fd)?;
-    let inode = file.follow(&FILE_INODE)?;
-    Ok(Opened { file, inode, mode: inode.field(&INODE_MODE)?, open_flags, flags: 0 })
+    Opened::new(file_of(fd)?, open_flags, 0)
 }
 
 /// The file behind a descriptor of the current task: `files_lookup_fd_raw()`, 5.10 to 6.18.
@@ -256,13 +294,23 @@ fn opened(fd: u32, open_flags: u32) -> Result<Opened, LossReason> {
 /// [`LossReason::Fault`] when there is none.
 #[inline(always)]
 pub fn file_of(fd: u32) -> Result<Address, LossReason> {
-    let table = Address::current_task().follow(&TASK_FILES)?.follow(&FILES_FDT)?;
-    if fd >= table.field::<u32>(&FDT_MAX_FDS)? {
+    let (files, count) = match typed_table() {
+        Some(table) => (table.field::<u64>(&FDT_FD), table.field::<u32>(&FDT_MAX_FDS)),
+        None => {
+            let table = Address::current_task().follow(&TASK_FILES)?.follow(&FILES_FDT)?;
+            (table.field::<u64>(&FDT_FD)?, table.field::<u32>(&FDT_MAX_FDS)?)
+        }
+    };
+    if fd >= count {
         return Err(LossReason::Fault);
     }
-    let files = table.follow(&FDT_FD)?;
-    let file = Address(read(files.0.wrapping_add(u64::from(fd) * 8))?);
+    let file = Address(read(files.wrapping_add(u64::from(fd) * 8))?);
     if file.is_null() { Err(LossReason::Fault) } else { Ok(file) }
+}
+
+#[inline(always)]
+fn typed_table() -> Option<Typed> {
+    Typed::current_task()?.follow(&TASK_FILES)?.follow(&FILES_FDT)
 }
 
 /// Where an open file lies.

@@ -51,9 +51,25 @@ pub static INODE_BYTES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TASK_IN_EXECVE_BIT: Global<u32> = Global::new(Field::ABSENT);
 
-/// Bytes of unread records in a ring at which its reader is woken.
+/// Its reader is woken whenever so many bytes more are unread in a ring: a power of two.
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: Global<u64> = Global::new(0);
+
+/// Not 0 when the kernel has `bpf_get_current_task_btf()` (5.11), whose pointer can be followed without a helper's call.
+#[unsafe(no_mangle)]
+pub static HAS_TYPED_TASK: Global<u32> = Global::new(0);
+
+/// Not 0 when verdicts are remembered: see [`crate::verdicts`].
+#[unsafe(no_mangle)]
+pub static VERDICTS_ON: Global<u32> = Global::new(0);
+
+/// The key of the hash that names an object: random.
+#[unsafe(no_mangle)]
+pub static VERDICT_SECRET_LOW: Global<u64> = Global::new(0);
+
+/// The other half.
+#[unsafe(no_mangle)]
+pub static VERDICT_SECRET_HIGH: Global<u64> = Global::new(0);
 
 /// The agent's own process: its file and network activity is not reported.
 #[unsafe(no_mangle)]

@@ -26,6 +26,7 @@ mod process;
 mod read;
 mod sockets;
 mod syscalls;
+mod verdicts;
 
 use core::panic::PanicInfo;
 

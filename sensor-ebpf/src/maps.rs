@@ -122,8 +122,11 @@ pub fn submit(kind: Kind, slot: *mut Slot, len: u64) -> Result<(), LossReason> {
         sensor_event::Ring::Lifecycle => &LIFECYCLE,
         sensor_event::Ring::Activity => &ACTIVITY,
     };
-    let is_full_enough = ring.query(u64::from(BPF_RB_AVAIL_DATA)) >= crate::globals::WAKE_BYTES.load();
-    let wake = if is_full_enough { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    // A wake-up costs fifty times what a record does: one each time that so many bytes more are unread, and not for each
+    // record while the reader is on its way. It looks by itself now and then.
+    let unread = ring.query(u64::from(BPF_RB_AVAIL_DATA));
+    let is_fuller = (unread ^ (unread + len)) >= crate::globals::WAKE_BYTES.load();
+    let wake = if is_fuller { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     // SAFETY: `len` is below the size of a slot, which the verifier checks.
     let record = unsafe { core::slice::from_raw_parts(slot.cast::<u8>(), len as usize) };
     ring.output::<[u8]>(record, u64::from(wake)).map_err(|_| LossReason::RingFull)

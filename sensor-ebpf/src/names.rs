@@ -14,6 +14,7 @@ use crate::globals::{
 use crate::path::{self, Place};
 use crate::read::{Address, read_user};
 use crate::syscalls::{AT_FDCWD, Call, Number};
+use crate::verdicts;
 use core::mem::offset_of;
 use sensor_event::{FileFlags, Kind, LossReason, NameBody, PathFlags, PathRef, RenameBody, SyscallClass};
 
@@ -76,7 +77,14 @@ impl Named {
 pub extern "C" fn exit_name(class: u32, regs: u64, result: u64) -> u32 {
     let call = Call::new(class, regs, result);
     let named = named(&call);
+    let makes_directory = named.kind == Kind::FILE_MKDIR && call.result == 0;
+    if makes_directory {
+        verdicts::note_new_directory();
+    }
     emit(named.kind, size_of::<NameBody>(), |draft| fill_name(draft, &call, &named));
+    if makes_directory {
+        verdicts::note_new_directory();
+    }
     0
 }
 

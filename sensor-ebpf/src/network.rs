@@ -2,11 +2,12 @@
 //! call the other modules of this crate.
 
 use crate::draft::Draft;
-use crate::emit::{emit, is_agent, lose};
+use crate::emit::{emit, is_agent, leave_out, lose};
 use crate::globals::{SOCK_ERR, SOCK_PROTOCOL, TASK_FLAGS};
 use crate::maps::{CONNECTING, LISTENING, add, is_left_to_tracepoints};
 use crate::read::Address;
 use crate::sockets::{self, Shown};
+use crate::verdicts;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::PerCpuArray;
@@ -109,6 +110,11 @@ fn listen(sock: Address) -> i32 {
 #[inline(always)]
 fn connect(sock: Address) -> i32 {
     if is_agent() {
+        return 0;
+    }
+    if verdicts::are_on() && sockets::peer(sock).is_ok_and(|peer| verdicts::is_known_peer(&peer)) {
+        // Nobody waits for its result.
+        leave_out(Kind::CONNECT);
         return 0;
     }
     emit(Kind::CONNECT, size_of::<SocketBody>(), |draft| fill(draft, sock, CONNECT_PENDING, true));

@@ -16,7 +16,7 @@ use crate::maps::ENDED;
 use crate::namespaces::{self, capabilities};
 use crate::path::{self, Place};
 use crate::read::{Address, has, read};
-use crate::sockets;
+use crate::{sockets, verdicts};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -44,6 +44,7 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let bprm = Address(ctx.arg::<u64>(2));
+    verdicts::forget_process();
     emit(Kind::EXEC, size_of::<ExecBody>(), |draft| fill_exec(draft, bprm))
 }
 
@@ -92,7 +93,7 @@ pub fn fill_program(draft: Draft, task: Address, file: Address) -> Result<u32, L
     draft.put(BODY + offset_of!(ExecBody, inode), inode.field::<u64>(&INODE_INO)?);
     draft.put(BODY + offset_of!(ExecBody, dev), inode.follow(&INODE_SB)?.field::<u32>(&SB_DEV)?);
     draft.put(BODY + offset_of!(ExecBody, mode), u32::from(inode.field::<u16>(&INODE_MODE)?));
-    draft.put(BODY + offset_of!(ExecBody, reserved), 0u16);
+    draft.put(BODY + offset_of!(ExecBody, exec_id), verdicts::exec_id(task));
     let (effective, permitted) = capabilities(task)?;
     draft.put(BODY + offset_of!(ExecBody, cap_effective), effective);
     draft.put(BODY + offset_of!(ExecBody, cap_permitted), permitted);
@@ -216,6 +217,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     if pid != tgid {
         return 0;
     }
+    verdicts::inherit(child, tgid);
     emit(Kind::FORK, size_of::<ForkBody>(), |draft| fill_fork(draft, child, tgid))
 }
 
@@ -247,7 +249,10 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     };
     match is_last {
         Ok(false) => 0,
-        Ok(true) => emit(Kind::EXIT, size_of::<ExitBody>(), |draft| fill_exit(draft, task)),
+        Ok(true) => {
+            verdicts::forget_process();
+            emit(Kind::EXIT, size_of::<ExitBody>(), |draft| fill_exit(draft, task))
+        }
         Err(reason) => lose(Kind::EXIT, reason),
     }
 }

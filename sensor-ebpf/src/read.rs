@@ -1,6 +1,8 @@
 //! Reads of arguments and of kernel memory by address and resolved offset. Strings are read by [`crate::draft`]. It
 //! may call aya-ebpf helpers only.
 
+use crate::globals::HAS_TYPED_TASK;
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user};
 use aya_ebpf::{EbpfContext, Global};
 use core::arch::asm;
@@ -59,6 +61,40 @@ impl Address {
     #[inline(always)]
     pub fn container(self, offset: &Global<u32>) -> Self {
         Self(self.0.wrapping_sub(u64::from(offset.load())))
+    }
+}
+
+/// A pointer whose type the verifier knows: what it points to is read by one instruction, which the kernel lets fail
+/// like a helper would. Only what it leads to by members that are plain pointers has a known type in turn.
+#[derive(Clone, Copy)]
+pub struct Typed(*const u8);
+
+impl Typed {
+    /// The task that runs now; `None` where the kernel cannot tell its type.
+    #[inline(always)]
+    pub fn current_task() -> Option<Self> {
+        if HAS_TYPED_TASK.load() == 0 {
+            return None;
+        }
+        // SAFETY: the helper has no preconditions; it returns the address of a live task.
+        Some(Self(unsafe { bpf_get_current_task_btf() }.cast()))
+    }
+
+    /// The value of a member.
+    #[inline(always)]
+    pub fn field<T: FromBytes>(self, offset: &Global<u32>) -> T {
+        let place = self.0.wrapping_add(offset.load() as usize).cast::<T>();
+        // SAFETY: the verifier checks that the type has such a member, and a load that faults gives 0.
+        unsafe { place.read_volatile() }
+    }
+
+    /// The object a pointer member points to, unless there is none.
+    #[inline(always)]
+    pub fn follow(self, offset: &Global<u32>) -> Option<Self> {
+        let place = self.0.wrapping_add(offset.load() as usize).cast::<*const u8>();
+        // SAFETY: as in `field`.
+        let object = unsafe { place.read_volatile() };
+        (!object.is_null()).then_some(Self(object))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::read::{Address, has, read_user};
 use crate::syscalls::{Call, Number};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use core::mem::offset_of;
-use sensor_event::{Family, Kind, LossReason, Part, PathFlags, SocketBody, SocketType, SyscallClass};
+use sensor_event::{Family, Kind, LossReason, Part, PathFlags, Peer, SocketBody, SocketType, SyscallClass};
 
 const IPPROTO_TCP: u16 = 6;
 
@@ -117,6 +117,23 @@ fn fill_addresses(draft: Draft, sock: Address, has_remote: bool) -> Result<(), L
     draft.put(BODY + offset_of!(SocketBody, socket_type), SocketType(sock.field(&SOCK_TYPE)?));
     draft.put(BODY + offset_of!(SocketBody, reserved), 0u16);
     Ok(())
+}
+
+/// The remote end of an internet socket, as its record has it.
+///
+/// # Errors
+/// When the socket cannot be read.
+#[inline(always)]
+pub fn peer(sock: Address) -> Result<Peer, LossReason> {
+    let family = Family(sock.field::<u16>(&SOCK_FAMILY)?);
+    let mut address = [0u32; 4];
+    if family == Family::INET6 && has(&SOCK_V6_REMOTE) {
+        address = sock.field(&SOCK_V6_REMOTE)?;
+    } else {
+        address[0] = sock.field(&SOCK_V4_REMOTE)?;
+    }
+    let port = u16::from_be(sock.field(&SOCK_PORT_REMOTE)?);
+    Ok(Peer { family, protocol: sock.field(&SOCK_PROTOCOL)?, port, address: zerocopy::transmute!(address) })
 }
 
 /// Writes that there is no path.

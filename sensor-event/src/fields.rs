@@ -48,6 +48,7 @@ macro_rules! for_each_kernel_field {
             TASK_MM: Required ["task_struct.mm"];
             TASK_FS: Required ["task_struct.fs"];
             TASK_FILES: Required ["task_struct.files"];
+            TASK_EXEC_ID: Optional ["task_struct.self_exec_id"];
             TASK_NSPROXY: Required ["task_struct.nsproxy"];
             TASK_CGROUPS: Required ["task_struct.cgroups"];
             // Absent without CONFIG_AUDIT.
@@ -99,6 +100,7 @@ macro_rules! for_each_kernel_field {
             FILE_INODE: Required ["file.f_inode"];
             DENTRY_PARENT: Required ["dentry.d_parent"];
             DENTRY_NAME: Required ["dentry.d_name.name"];
+            DENTRY_NAME_LEN: Required ["dentry.d_name.len"];
             DENTRY_INODE: Required ["dentry.d_inode"];
             // Null while the dentry is not in the name cache's hash: unlinked, or never had a name.
             DENTRY_HASH_PPREV: Required ["dentry.d_hash.pprev"];

@@ -22,6 +22,7 @@ mod header;
 mod part;
 mod path;
 mod syscalls;
+mod verdict;
 
 pub use arguments::{ARGUMENTS, Argument, Parameter};
 pub use body::{
@@ -36,3 +37,7 @@ pub use header::{Header, Kind, RECORD_BYTES_MAX, RECORD_VERSION, Ring, Tier};
 pub use part::Part;
 pub use path::{PATH_COMPONENTS_MAX, PathFlags, PathRef, PathSection};
 pub use syscalls::{SYSCALL_CLASSES_LEN, SyscallClass, SyscallFamily, syscall_classes};
+pub use verdict::{
+    CHANGES_LEN, ContextEntry, Hits, KNOWN_COMPONENTS_MAX, KNOWN_NAME_BYTES_MAX, KnownAction, ObjectHash,
+    Peer, VERDICT_NS_MAX, VerdictEntry, change_cell,
+};

@@ -50,11 +50,11 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum FindingsCommand {
-    /// List findings, newest first.
+    /// List findings, that with the newest evidence first.
     List(FindingsList),
-    /// Show one finding with process, parents and explanation.
+    /// Show one finding with process, parents and explanation, and each piece of its evidence.
     Show {
-        /// Id of the finding, as `findings list` prints it.
+        /// Id of the finding, as `findings list` prints it, or of a piece of its evidence.
         id: String,
     },
 }
@@ -189,10 +189,16 @@ pub(crate) enum BaselineCommand {
         /// The file; without it the candidate.
         file: Option<PathBuf>,
     },
-    /// Add the smallest entry that allows a finding, as a new version.
+    /// Add the smallest entry that allows a finding, or a piece of its evidence, as a new version.
     Approve {
-        /// Id of the finding.
+        /// Id of the finding, or of a piece of evidence as `findings show` prints it.
         finding: String,
+        /// Of a finding with several behaviours, allow all that it had when `findings show` told this cursor.
+        #[arg(long, value_name = "CURSOR", conflicts_with = "one")]
+        all: Option<String>,
+        /// Allow what the piece of evidence with this id did, also when the id is the finding's as well.
+        #[arg(long)]
+        one: bool,
     },
     /// How far each workload has been learned, action by action, and what is lacking.
     Maturity {

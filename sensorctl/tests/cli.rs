@@ -125,7 +125,7 @@ fn findings_are_a_table_or_the_answer_itself() {
     let asked = "GET /v1/findings?fleet=web&limit=1&order=newest";
     let mut fixture = Fixture::answering(vec![(asked, 200, page), (asked, 200, page)]);
     let listed = fixture.ok(&["findings", "list", "--fleet", "web", "--limit", "1"]);
-    assert!(listed.starts_with("TIME") && listed.contains("/bin/sh"), "{listed}");
+    assert!(listed.starts_with("LAST") && listed.contains("/bin/sh"), "{listed}");
     assert!(listed.ends_with("more: --after 7\n"), "{listed}");
     let json = fixture.ok(&["findings", "list", "--fleet", "web", "--limit", "1", "--json"]);
     assert!(json.contains("\"next\": \"7\""), "{json}");
@@ -140,6 +140,58 @@ fn approval_goes_to_the_fleet_of_the_finding() {
     ]);
     assert!(fixture.ok(&["baseline", "approve", "a:b:1"]).starts_with("version 4 of fleet web is stored"));
     assert_eq!(fixture.requests()[1].body, r#"{"finding":"a:b:1"}"#);
+}
+
+#[test]
+fn approval_says_how_much_of_a_finding_is_meant() {
+    let asked = ("GET /v1/findings/a:b:2", 200, FINDING);
+    let approved = ("POST /v1/fleets/web/baseline/approve", 200, r#"{"fleet":"web","version":4}"#);
+    let mut fixture = Fixture::answering(vec![asked, approved, asked, approved]);
+    fixture.ok(&["baseline", "approve", "a:b:2", "--all", "118"]);
+    fixture.ok(&["baseline", "approve", "--one", "a:b:2"]);
+    let requests = fixture.requests();
+    assert_eq!(requests[1].body, r#"{"behaviours":"all","finding":"a:b:2","upto":"118"}"#);
+    assert_eq!(
+        requests[3].body, r#"{"behaviours":"one","finding":"a:b:2"}"#,
+        "of the evidence that is named"
+    );
+}
+
+#[test]
+fn a_finding_is_shown_with_all_pages_of_its_evidence() {
+    let first = r#"{"id":"a:b:1","behaviours":3,"count":3,"evidence":[{"id":"a:b:1","object":"/one"},
+        {"id":"a:b:2","object":"/two"}],"evidence_left_off":1,"evidence_next":"7"}"#;
+    let second = r#"{"id":"a:b:1","behaviours":3,"count":3,"evidence":[{"id":"a:b:3","object":"/three"}],
+        "evidence_left_off":0,"evidence_next":null}"#;
+    let fixture = Fixture::answering(vec![
+        ("GET /v1/findings/a:b:1", 200, first),
+        ("GET /v1/findings/a:b:1?after=7", 200, second),
+    ]);
+    let shown = fixture.ok(&["findings", "show", "a:b:1"]);
+    let places: Vec<_> = ["id a:b:1", "id a:b:2", "id a:b:3"].iter().map(|id| shown.find(id)).collect();
+    assert!(places[0].is_some() && places.is_sorted() && !shown.contains("more"), "{shown}");
+}
+
+#[test]
+fn an_incident_is_shown_with_the_processes_of_all_its_evidence() {
+    let page = r#"{"findings":[
+        {"id":"a:b:1","agent":"a","incident":"x","severity":"high","count":2,"behaviours":2,"process":{"pid":3}},
+        {"id":"a:b:9","agent":"a","incident":"x","severity":"low","count":1,"process":{"pid":9},"object":"/nine"}
+        ],"next":null}"#;
+    let whole = r#"{"id":"a:b:1","agent":"a","incident":"x","severity":"high","count":2,"behaviours":2,"evidence":[
+        {"process":{"pid":3},"object":"/three"},{"process":{"pid":4},"object":"/four"}]}"#;
+    let fixture = Fixture::answering(vec![
+        ("GET /v1/findings?agent=a&incident=x&limit=200", 200, page),
+        ("GET /v1/findings/a:b:1", 200, whole),
+        ("GET /v1/findings/a:b:1", 200, whole),
+    ]);
+    let shown = fixture.ok(&["incidents", "show", "a:x"]);
+    assert!(shown.starts_with("incident a:x\n2 findings, 3 behaviours, high, "), "{shown}");
+    for part in ["\n3 - ", "/three", "\n4 - ", "/four", "\n9 - ", "/nine"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let alone = fixture.ok(&["incidents", "show", "a:b:1"]);
+    assert!(alone.contains("/four"), "a finding without an incident is one by itself: {alone}");
 }
 
 #[test]

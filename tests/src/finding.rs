@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// One finding, as JSON of the HTTP API.
+/// One finding or one piece of its evidence, as JSON of the HTTP API: they have the same fields but few.
 #[derive(Clone, Debug)]
 pub struct Finding(pub Value);
 
@@ -34,7 +34,19 @@ impl Finding {
         self.text("object")
     }
 
-    /// Whether both findings are of one line of a baseline.
+    /// How often all of it was done.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0["count"].as_u64().unwrap_or_default()
+    }
+
+    /// Its evidence, in the order stored. A finding that is listed, not shown, has none.
+    #[must_use]
+    pub fn evidence(&self) -> Vec<Self> {
+        self.0["evidence"].as_array().into_iter().flatten().cloned().map(Self).collect()
+    }
+
+    /// Whether both are of one line of a baseline.
     #[must_use]
     pub fn same_behaviour(&self, other: &Self) -> bool {
         ["workload", "subject", "action", "object"].iter().all(|key| self.text(key) == other.text(key))
@@ -46,6 +58,17 @@ impl Finding {
     /// When the field is missing.
     pub fn latency_ms(&self) -> Result<f64> {
         self.0["latency_ms"].as_f64().with_context(|| format!("finding {} without latency_ms", self.id()))
+    }
+
+    /// A line for a person.
+    ///
+    /// # Errors
+    /// As [`Self::describe`].
+    pub fn line(&self) -> Result<String> {
+        self.describe()?;
+        let (severity, reason) = (self.text("severity"), self.text("reason"));
+        let times = if self.count() > 1 { format!(", {} times", self.count()) } else { String::new() };
+        Ok(format!("{severity} {reason}{}: {} {}{times}", self.floor_rule()?, self.action(), self.object()))
     }
 
     /// A block for a person.

@@ -134,15 +134,31 @@ impl Fleet {
     /// # Errors
     /// When enrolment fails or the agent does not capture in time.
     pub fn agent(&self, name: &str, token: &str, namespace: Option<&NetworkNamespace>) -> Result<Agent> {
+        let mut agent = self.enroll(name, token, namespace, "")?;
+        agent.start()?;
+        Ok(agent)
+    }
+
+    /// Enrolls an agent, which does not run yet. `settings` are tables of its configuration, as TOML.
+    ///
+    /// # Errors
+    /// When enrolment fails.
+    pub fn enroll(
+        &self,
+        name: &str,
+        token: &str,
+        namespace: Option<&NetworkNamespace>,
+        settings: &str,
+    ) -> Result<Agent> {
         let state = self.scratch.join(name);
         let config = self.scratch.join(format!("{name}.toml"));
         let text = format!(
-            "state_dir = {:?}\nhostname = {name:?}\n\n[collector]\naddress = {:?}\n",
+            "state_dir = {:?}\nhostname = {name:?}\n\n[collector]\naddress = {:?}\n\n{settings}",
             state.display().to_string(),
             self.grpc
         );
         fs::write(&config, text).context("writing the agent's configuration")?;
-        let mut agent = Agent {
+        let agent = Agent {
             binaries: self.binaries.clone(),
             config,
             log: self.scratch.join(format!("{name}.log")),
@@ -153,7 +169,6 @@ impl Fleet {
         let mut enroll = agent.command();
         enroll.args(["enroll", "--collector", &self.grpc, "--token", token]);
         process::output(enroll.arg("--state-dir").arg(&agent.state))?;
-        agent.start()?;
         Ok(agent)
     }
 
@@ -197,11 +212,44 @@ impl Fleet {
         serde_json::from_str(&text).with_context(|| format!("parsing {text:?} of sensorctl {arguments:?}"))
     }
 
-    /// Stored findings of one workload, oldest first.
+    /// Stored findings with evidence of one workload, and all of their evidence, in the order in which they last grew.
     ///
     /// # Errors
     /// When `sensorctl` fails.
     pub fn findings_of(&self, workload: &str) -> Result<Vec<Finding>> {
+        let with_evidence = |mut listed: Finding| {
+            if listed.count() > 1 {
+                return self.sensorctl_json(&["findings", "show", listed.id()]).map(Finding);
+            }
+            // Done once: what it tells is its only evidence.
+            listed.0["evidence"] = serde_json::json!([listed.0]);
+            Ok(listed)
+        };
+        let findings = self.listed()?.into_iter().map(with_evidence).collect::<Result<Vec<_>>>()?;
+        let is_of =
+            |finding: &Finding| finding.evidence().iter().any(|piece| piece.text("workload") == workload);
+        Ok(findings.into_iter().filter(is_of).collect())
+    }
+
+    /// Stored evidence of one workload.
+    ///
+    /// # Errors
+    /// When `sensorctl` fails.
+    pub fn evidence_of(&self, workload: &str) -> Result<Vec<Finding>> {
+        let evidence = self.findings_of(workload)?.into_iter().flat_map(|finding| finding.evidence());
+        Ok(evidence.filter(|piece| piece.text("workload") == workload).collect())
+    }
+
+    /// How often a workload did what findings tell whose worst behaviour is its own.
+    ///
+    /// # Errors
+    /// When `sensorctl` fails.
+    pub fn count_of(&self, workload: &str) -> Result<u64> {
+        let listed = self.listed()?;
+        Ok(listed.iter().filter(|one| one.text("workload") == workload).map(Finding::count).sum())
+    }
+
+    fn listed(&self) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         let mut cursor = None;
         loop {
@@ -209,8 +257,7 @@ impl Fleet {
             arguments.extend(cursor.iter().flat_map(|cursor: &String| ["--after", cursor]));
             let page = self.sensorctl_json(&arguments)?;
             let list = page["findings"].as_array().context("findings are not a list")?;
-            let of_workload = list.iter().filter(|finding| finding["workload"] == workload);
-            findings.extend(of_workload.cloned().map(Finding));
+            findings.extend(list.iter().cloned().map(Finding));
             match page["next"].as_str() {
                 Some(next) => cursor = Some(next.to_owned()),
                 None => return Ok(findings),
@@ -237,12 +284,12 @@ impl Fleet {
         self.await_rollout()
     }
 
-    /// Approves a finding and waits until every agent has applied the new version.
+    /// Approves one piece of evidence and waits until every agent has applied the new version.
     ///
     /// # Errors
     /// When it is refused or not applied in time.
-    pub fn approve(&self, finding: &str) -> Result<u64> {
-        self.sensorctl(&["baseline", "approve", finding])?;
+    pub fn approve(&self, evidence: &str) -> Result<u64> {
+        self.sensorctl(&["baseline", "approve", "--one", evidence])?;
         self.await_rollout()
     }
 
@@ -308,6 +355,12 @@ impl Agent {
     #[must_use]
     pub fn config(&self) -> &Path {
         &self.config
+    }
+
+    /// The file that the agent's standard error goes to.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Process id of the running agent.

@@ -2,15 +2,20 @@
 //! a mock of anything. It may start the built binaries, make control groups and network namespaces, and end what it
 //! started.
 
+mod containerd;
 mod finding;
 mod fleet;
 mod host;
+mod image;
 mod process;
+mod program;
 
+pub use containerd::Containerd;
 pub use finding::Finding;
 pub use fleet::{Agent, Fleet};
 pub use host::{NetworkNamespace, Workload, cgroup2_mount};
 pub use process::{Kept, output, run, wait_for};
+pub use program::{copy_program, write_script};
 
 use anyhow::Context as _;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: the steps of CI in order, each timed, stopping at the first that fails; and `codegen`. Not the
 //! steps themselves. It may run cargo and the other tasks.
 
-use crate::{demo, ebpf, fuzz, setup, testing, tidy, vm, workspace_root};
+use crate::{bench, demo, ebpf, fuzz, setup, testing, tidy, vm, workspace_root};
 use anyhow::{Context, Result, ensure};
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -22,7 +22,7 @@ pub(crate) enum Step {
 /// A step's name and what it does.
 type Task = (&'static str, fn() -> Result<Step>);
 
-const STEPS: [Task; 12] = [
+const STEPS: [Task; 13] = [
     ("lock files are up to date", || done(locked())),
     ("setup", || done(setup::run().and_then(|()| setup::formatter_and_linter()))),
     ("format", || done(format())),
@@ -33,6 +33,7 @@ const STEPS: [Task; 12] = [
     ("licences and duplicates (cargo-deny)", deny),
     ("fuzzing, 15 s a target", fuzz::run_in_ci),
     ("demo", || done(demo::run(&demo::Arguments::default()))),
+    ("bench, its small form", bench::run_in_ci),
     ("tests", || done(testing::run(None))),
     ("kernel tests on other kernels", vm::run_in_ci),
 ];

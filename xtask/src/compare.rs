@@ -106,7 +106,7 @@ fn end_agent(agent: Watcher) -> Result<String> {
 }
 
 /// A program that watches, its output and its errors in files. It ends when dropped.
-struct Watcher {
+pub(crate) struct Watcher {
     name: &'static str,
     child: Child,
     output: PathBuf,
@@ -116,7 +116,7 @@ struct Watcher {
 impl Watcher {
     /// Starts another tool, with the tracing file system it wants in a mount namespace of its own, and waits for its
     /// headline, which it prints when it traces.
-    fn tool(name: &'static str, program: &Path, headline: &str, folder: &Path) -> Result<Self> {
+    pub(crate) fn tool(name: &'static str, program: &Path, headline: &str, folder: &Path) -> Result<Self> {
         let script =
             "[ -d /sys/kernel/tracing/events ] || mount -t tracefs none /sys/kernel/tracing; exec \"$@\"";
         let mut command = Command::new("unshare");
@@ -159,7 +159,7 @@ impl Watcher {
     }
 
     /// Interrupts it; gives how it ended, and what it printed.
-    fn end(mut self) -> Result<(ExitStatus, String)> {
+    pub(crate) fn end(mut self) -> Result<(ExitStatus, String)> {
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)
             .with_context(|| format!("interrupting {}", self.name))?;

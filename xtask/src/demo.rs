@@ -3,7 +3,7 @@
 //! anywhere: the same binaries and commands as in production. It may start processes and use loopback.
 
 mod attack;
-mod learned;
+pub(crate) mod learned;
 pub(crate) mod service;
 mod target;
 
@@ -60,30 +60,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     progress.step("intrude", &armed);
     target.work(Duration::from_secs(1))?;
     target.run_through_hole(&attack.first_strike())?;
-    let findings = wait_for("a finding each for exec, connect and file", STEP_LIMIT, || {
-        let findings = fleet.findings_of(target.workload())?;
-        Ok(attack.is_complete(&findings).then_some(findings))
+    let evidence = wait_for("evidence of exec, connect and file", STEP_LIMIT, || {
+        let evidence = fleet.evidence_of(target.workload())?;
+        Ok(attack.is_complete(&evidence).then_some(evidence))
     })?;
-    report(&findings)?;
+    report(&fleet.findings_of(target.workload())?)?;
     println!("{}", progress.spent());
 
-    let approved = attack.finding_to_approve(&findings).context("no finding of the connection to approve")?;
+    let approved =
+        attack.evidence_to_approve(&evidence).context("no evidence of the connection to approve")?;
     let approval = format!("approving `{} {}` for the fleet", approved.action(), approved.object());
     progress.step("approve", &approval);
     fleet.approve(approved.id())?;
-    let seen: BTreeSet<String> = findings.iter().map(|finding| finding.id().to_owned()).collect();
+    let seen: BTreeSet<String> = evidence.iter().map(|piece| piece.id().to_owned()).collect();
     target.run_through_hole(&attack.second_strike())?;
     wait_for("the finding that follows the approved action", STEP_LIMIT, || {
-        Ok(fleet
-            .findings_of(target.workload())?
-            .iter()
-            .any(|finding| attack.is_marker(finding))
-            .then_some(()))
+        let evidence = fleet.evidence_of(target.workload())?;
+        Ok(evidence.iter().any(|piece| attack.is_marker(piece)).then_some(()))
     })?;
-    let again = fleet.findings_of(target.workload())?;
-    let fresh = again.iter().filter(|finding| !seen.contains(finding.id()));
-    if let Some(noise) = fresh.into_iter().find(|finding| finding.same_behaviour(approved)) {
-        bail!("approved behaviour raised finding {} again", noise.id());
+    let again = fleet.evidence_of(target.workload())?;
+    let fresh = again.iter().filter(|piece| !seen.contains(piece.id()));
+    if let Some(noise) = fresh.into_iter().find(|piece| piece.same_behaviour(approved)) {
+        bail!("approved behaviour was found again: {}", noise.id());
     }
     progress.step("end", "repeated: the approved action stayed quiet, the new action beside it was found");
     if arguments.keep {
@@ -124,18 +122,28 @@ fn keep(fleet: Fleet, agent: Agent, target: Target, scratch: tempfile::TempDir) 
     let _ = scratch.keep();
 }
 
-/// Prints each finding and checks what an operator must find in it.
+/// Prints each finding with its evidence, and checks what an operator must find in it.
 fn report(findings: &[Finding]) -> Result<()> {
+    let mut latencies = Vec::new();
     for finding in findings {
-        println!("{}", indented(&finding.describe()?));
+        print!("{}", indented(&finding.describe()?));
+        let evidence = finding.evidence();
+        for piece in &evidence {
+            let line = indented(&format!("evidence  {}", piece.line()?));
+            // Of one piece the block has said all.
+            print!("{}", if evidence.len() > 1 { line.as_str() } else { "" });
+            latencies.push(piece.latency_ms()?);
+        }
+        println!();
     }
-    let mut latencies: Vec<f64> = findings.iter().map(Finding::latency_ms).collect::<Result<_>>()?;
+    ensure!(!latencies.is_empty(), "no findings to report");
     latencies.sort_by(f64::total_cmp);
     let median = latencies[latencies.len() / 2];
     let worst = latencies[latencies.len() - 1];
     println!(
-        "system call to stored: median {median:.0} ms, worst {worst:.0} ms, {} findings",
-        latencies.len()
+        "system call to stored: median {median:.0} ms, worst {worst:.0} ms, {} behaviours in {} findings",
+        latencies.len(),
+        findings.len()
     );
     ensure!(median < LATENCY_MEDIAN_MAX_MS, "median {median:.0} ms, limit {LATENCY_MEDIAN_MAX_MS} ms");
     Ok(())

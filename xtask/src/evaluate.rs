@@ -5,6 +5,7 @@
 mod attack;
 mod attribution;
 mod benign;
+mod containers;
 mod corpus;
 mod day;
 mod events;
@@ -17,6 +18,7 @@ mod sensor;
 use anyhow::{Context, Result, ensure};
 use attack::{Run, Setting};
 use benign::Benign;
+use containers::Containers;
 use corpus::{Attack, Shell};
 use room::Site;
 use sensor::{Judged, Sensor};
@@ -35,7 +37,7 @@ pub(crate) struct Arguments {
     /// The corpus of attacks, tab-separated [default: shared/attacks/atomics-dev.tsv beside the repository].
     #[arg(long, value_name = "FILE")]
     corpus: Option<PathBuf>,
-    /// Only these parts of a day: web, nginx, postgresql, cron, login, build, ci, packages, python [default: all].
+    /// Only these parts of a day: web, nginx, postgresql, cron, login, build, ci, packages, python, containers [default: all].
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     workloads: Vec<String>,
     /// What the days' names, counts, order, sizes and contents come from.
@@ -69,6 +71,8 @@ struct Measured {
     attacks: Vec<Attack>,
     /// Why there are no attacks.
     skipped: Option<String>,
+    /// Why there are no containers though they were asked for.
+    no_containers: Option<String>,
     benign: Benign,
     attacked: Option<Attacked>,
     /// Whether Sigma rules ran beside the baseline.
@@ -96,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         nix::unistd::geteuid().is_root(),
         "the evaluation loads kernel programs and makes rooms: run it as root"
     );
-    let works = day::works(&arguments.workloads)?;
+    let mut works = day::works(&arguments.workloads)?;
     if let Some(reason) = Sensor::why_not()? {
         println!("skipped: {reason}");
         return Ok(());
@@ -116,14 +120,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (learn, judge) = if arguments.quick { (1, 1) } else { (arguments.learn, arguments.judge) };
     ensure!(learn > 0 && judge > 0, "--learn {learn} --judge {judge}: there must be a day of each");
     let schedule = benign::Schedule { learn, judge, seed: arguments.seed, new_max: arguments.new_max };
-    let benign = benign::measure(&site, &sensor, &works, &schedule, &folder)?;
+    let containers = works.iter().any(|work| work.name == day::CONTAINERS).then(|| {
+        let containers = Containers::start(site.slice_of(benign::HOST_ROOM));
+        containers.map_err(|error| format!("skipped: {error:#}"))
+    });
+    if let Some(Err(reason)) = &containers {
+        println!("{reason}");
+        works.retain(|work| work.name != day::CONTAINERS);
+    }
+    let (containers, no_containers) = match containers.transpose() {
+        Ok(containers) => (containers, None),
+        Err(reason) => (None, Some(reason)),
+    };
+    let host = benign::Machine { site: &site, works: &works, containers: containers.as_ref() };
+    let benign = benign::measure(&host, &sensor, &schedule, &folder)?;
     let attacked = if skipped.is_some() {
         None
     } else {
         Some(attack_all(&site, &sensor, &attacks, &benign, arguments.new_max, &folder)?)
     };
     let (has_rules, seconds) = (sensor.has_rules(), begun.elapsed().as_secs_f64());
-    let measured = Measured { attacks, skipped, benign, attacked, has_rules, seconds };
+    let measured = Measured { attacks, skipped, no_containers, benign, attacked, has_rules, seconds };
     let text = report::document(&measured, &report::Conditions::ask(&sensor, &schedule)?);
     let output =
         arguments.output.clone().unwrap_or_else(|| crate::workspace_root().join("docs/evaluation.md"));
@@ -170,7 +187,7 @@ fn attack_all(
     let wanted: Vec<(usize, Setting)> =
         settings.iter().flat_map(|setting| (0..attacks.len()).map(|attack| (attack, *setting))).collect();
     println!("evaluate: {} attacks in {} contexts", attacks.len(), settings.len());
-    let recorder = sensor.record(&folder.join("attacks.rec"))?;
+    let recorder = sensor.record(&folder.join("attacks.rec"), None)?;
     let runs = attack::run_all(site, attacks, &wanted, FIRST_ROOM);
     let sensor::Recorded { path: recording, lost } = recorder.stop()?;
     println!("evaluate: judging the attacks");

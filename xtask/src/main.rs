@@ -2,6 +2,7 @@
 //! run cargo, git, the built binaries, and what `setup` installs.
 
 mod apt;
+mod bench;
 mod btf;
 mod ci;
 mod compare;
@@ -58,6 +59,11 @@ enum Task {
     CompareLoad(compare::load::Arguments),
     /// Mixed load for minutes against a release-built agent: does it leak, does it know every process? Needs root.
     Soak(soak::Arguments),
+    /// What the sensor costs a host: paired runs of work with and without it. Needs root.
+    Bench(bench::Arguments),
+    /// The work that is measured.
+    #[command(hide = true)]
+    BenchWork(bench::work::Arguments),
     /// How much of a corpus of attacks is found, and how often ordinary days raise findings. Needs root.
     Evaluate(evaluate::Arguments),
     /// Run the kernel tests on other kernels, in virtual machines.
@@ -83,6 +89,8 @@ fn main() -> ExitCode {
         Task::Compare(arguments) => compare::run(&arguments),
         Task::CompareLoad(arguments) => compare::load::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
+        Task::BenchWork(arguments) => bench::work::run(&arguments),
         Task::Evaluate(arguments) => evaluate::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Ci => ci::run(),

@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 
 /// Time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
-/// The part of the time in which caches and tables fill is no part of the curve, and at most so long.
-const WARM_UP_SHARE: u32 = 5;
-const WARM_UP_MAX: Duration = Duration::from_secs(300);
+/// The part of the time in which caches and tables fill is no part of the curve, and at most so long: what the agent
+/// remembers of files and processes it forgets after ten minutes at the latest.
+const WARM_UP_SHARE: u32 = 3;
+const WARM_UP_MAX: Duration = Duration::from_secs(600);
 /// A memory leak is growth that is certain (the whole confidence interval is above nothing) and would in an hour be more
 /// than this part of the memory. Tables that fill to their bounds grow less and less, and stay below.
 const GROWTH_PER_HOUR_MAX: f64 = 0.05;

@@ -179,9 +179,11 @@ pub struct Explanation {
     #[prost(string, tag = "3")]
     pub edit: ::prost::alloc::string::String,
 }
+/// One behaviour that is worth telling. To a person those with the same `finding` are one finding, and each is a piece of
+/// its evidence: they are sent one by one, as soon as they are known, so that none waits for another.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Finding {
-    /// Wall clock of the system call, nanoseconds since the Unix epoch.
+    /// Wall clock of the system call, of the last one where it stands for several, nanoseconds since the Unix epoch.
     #[prost(uint64, tag = "1")]
     pub time_unix_ns: u64,
     #[prost(enumeration = "Severity", tag = "2")]
@@ -218,6 +220,15 @@ pub struct Finding {
     /// Sigma rules that it meets, worst first; bounded. With REASON_SIGMA at least one.
     #[prost(message, repeated, tag = "14")]
     pub sigma_rules: ::prost::alloc::vec::Vec<SigmaRule>,
+    /// Which finding it is evidence of: another agent's may be called the same. Empty: a finding by itself.
+    #[prost(string, tag = "15")]
+    pub finding: ::prost::alloc::string::String,
+    /// How often it was done, beyond what was told before; 0 stands for 1.
+    #[prost(uint64, tag = "16")]
+    pub count: u64,
+    /// The behaviour was told before as evidence of the same finding, and as bad: this is how often it was done since.
+    #[prost(bool, tag = "17")]
+    pub is_repeat: bool,
 }
 /// A declared hole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -5,6 +5,7 @@ mod backtest;
 mod edit;
 mod learn;
 mod silences;
+mod wanted;
 
 use super::learn::write_whole;
 use super::{AroundArguments, EXIT_FINDINGS, FloorArguments, unix_now};

@@ -42,6 +42,7 @@ pub(super) fn json_line(finding: &Finding, count: u64, hostname: &str) -> String
         baseline_version: finding.baseline_version,
         hostname,
         incident: &finding.incident,
+        finding: &finding.name,
         count,
     };
     serde_json::to_string(&object).expect("strings, numbers and lists are JSON") + "\n"
@@ -63,7 +64,7 @@ pub(super) fn block(finding: &Finding, count: u64) -> String {
     for (name, value) in finding_who::lines(&finding.process) {
         line(name, &value);
     }
-    line("incident", &finding.incident);
+    line("finding", &finding.name);
     line("workload", &behaviour.workload.0);
     line("subject", &behaviour.subject.0);
     let caller = if finding.object_from_caller { " (the caller's word)" } else { "" };
@@ -150,6 +151,7 @@ struct FindingObject<'a> {
     baseline_version: u64,
     hostname: &'a str,
     incident: &'a str,
+    finding: &'a str,
     count: u64,
 }
 

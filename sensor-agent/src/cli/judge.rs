@@ -18,7 +18,7 @@ use crate::pipeline::{Output, Pipeline};
 use crate::who::Stage;
 use anyhow::Context as _;
 use sensor_baseline::{Behaviour, Layers, Verdict, Workload};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -202,16 +202,9 @@ pub(super) struct Verdicts {
     counts: HashMap<(Behaviour, &'static str), u64>,
     findings_dropped: u64,
     unarmed: BTreeSet<Workload>,
-    /// What was told of each incident, where each is told apart.
-    told: Option<HashSet<(String, Behaviour, String)>>,
 }
 
 impl Verdicts {
-    /// Keeps a finding once for each incident.
-    pub(super) fn of_each_incident() -> Self {
-        Self { told: Some(HashSet::new()), ..Self::default() }
-    }
-
     /// Takes a pipeline's output, of a host that can be asked nothing.
     pub(super) fn add(&mut self, output: &mut Output) {
         self.count_all(output);
@@ -239,15 +232,6 @@ impl Verdicts {
 
     /// Keeps a finding, when there is room.
     fn keep(&mut self, finding: Finding) {
-        if let Some(told) = &mut self.told
-            && self.findings.len() < FINDINGS_MAX
-        {
-            let (incident, rule) = (finding.incident.clone(), finding.rule_id().to_owned());
-            let key = (incident, finding.behaviour.clone(), rule);
-            if !told.insert(key) {
-                return;
-            }
-        }
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
         } else {

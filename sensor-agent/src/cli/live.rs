@@ -4,7 +4,7 @@
 use super::capture::{Batch, boot_now};
 use crate::enrich::process_table::Scope;
 use crate::event::Identity;
-use crate::pipeline::{Output, Pipeline, PipelineConfig};
+use crate::pipeline::{Output, Pipeline, PipelineConfig, Telling};
 use crate::recording::Start;
 use crate::sigma::Rules;
 use crate::who::{self, Doing, Stage};
@@ -22,8 +22,8 @@ pub(super) struct Wish {
     /// Whether somebody tells the images of containers.
     pub(super) are_containers_named: bool,
     pub(super) rules: Arc<Rules>,
-    /// For how long the same finding is told once. Who counts repetitions itself wants `u64::MAX`.
-    pub(super) repeat_ns: u64,
+    /// How often the same finding is told. Nobody here wants it counted.
+    pub(super) telling: Telling,
 }
 
 impl Wish {
@@ -36,7 +36,7 @@ impl Wish {
             emit_events: false,
             are_containers_named: true,
             rules: Arc::default(),
-            repeat_ns: u64::MAX,
+            telling: Telling::Once,
         }
     }
 }
@@ -51,9 +51,10 @@ pub(super) fn pipeline(start: &Start, wish: Wish) -> Pipeline {
         own,
         boot_to_unix_offset_ns: start.boot_to_unix_offset_ns,
         emit_events: wish.emit_events,
-        repeat_ns: wish.repeat_ns,
+        telling: wish.telling,
         are_containers_named: wish.are_containers_named,
         rules: wish.rules,
+        verdicts: None,
     });
     pipeline.seed(start.seed.clone());
     pipeline

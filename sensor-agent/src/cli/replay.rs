@@ -10,7 +10,7 @@ use crate::enrich::process_table::Scope;
 use crate::event::BootNs;
 use crate::layer_files::{LayerFile, read_layers};
 use crate::ocsf::{Host, Ocsf};
-use crate::pipeline::{Output, Pipeline};
+use crate::pipeline::{Output, Pipeline, Telling};
 use crate::recording::{Part, RecordingReader, Start};
 use anyhow::Context as _;
 use std::collections::BTreeMap;
@@ -48,15 +48,13 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let baseline = read_layers(&arguments.baseline)?;
     // What a person would edit.
     let top = arguments.baseline.last().map(|file| file.path.as_path()).context("no baseline is given")?;
-    let mut verdicts =
-        if arguments.per_incident { Verdicts::of_each_incident() } else { Verdicts::default() };
+    let mut verdicts = Verdicts::default();
     let begun = Instant::now();
-    let repeat_ns = if arguments.per_incident { 0 } else { u64::MAX };
     let floor = arguments.floor.load()?;
     let wish = Wish {
         baseline: Some(baseline),
         rules: arguments.sigma.rules(&floor)?,
-        repeat_ns,
+        telling: if arguments.per_incident { Telling::PerIncident } else { Telling::Once },
         emit_events: arguments.events.is_some(),
         ..Wish::new(floor, Scope::Host)
     };

@@ -64,6 +64,15 @@ impl FreshFiles {
         is_made_so || self.is_below_private(workload, path, now)
     }
 
+    /// A file that [`Self::wrote`] was told of was opened for writing once more, by a program that makes none: it is as
+    /// fresh as then, by every name. Nothing but time has changed.
+    pub fn wrote_again(&mut self, workload: &Workload, path: &str, (dev, inode): (u32, u64), now: BootNs) {
+        self.by_inode.renew(&(workload.clone(), dev, inode), now);
+        for name in self.names(workload, path, now) {
+            self.by_path.renew(&(workload.clone(), name), now);
+        }
+    }
+
     /// A file was cut or extended by name or descriptor. Returns whether its name is ephemeral.
     pub fn truncated(&mut self, workload: &Workload, name: &Name, writer: &Image, now: BootNs) -> bool {
         let is_ephemeral = self.is_name_ephemeral(workload, &name.path.text, now);
@@ -241,7 +250,8 @@ impl FreshFiles {
 
 /// Whether a program writes programs for a living: it is installed, and called as linkers and package managers are, with or
 /// without a target in front (`x86_64-linux-gnu-ld.bfd`). Who can have these write something could run it as well.
-fn makes_programs(writer: &Image) -> bool {
+#[must_use]
+pub fn makes_programs(writer: &Image) -> bool {
     let name = writer.base_name();
     let is_called = |maker: &&str| {
         name.strip_suffix(*maker).is_some_and(|front| front.is_empty() || front.ends_with('-'))

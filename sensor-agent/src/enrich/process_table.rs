@@ -48,6 +48,8 @@ pub struct Process {
     pub image: Arc<Image>,
     /// Since when at the latest.
     pub image_since: BootNs,
+    /// Low half of the kernel's count of its execs; 0 when unknown.
+    pub exec_id: u16,
     /// Short name, escaped.
     pub comm: String,
     /// Real user id.
@@ -287,6 +289,7 @@ impl ProcessTable {
         process.privileges = Privileges::of_exec(exec);
         process.image = Arc::new(image);
         process.image_since = event.time;
+        process.exec_id = exec.exec_id;
         process.is_own = false;
         self.has_scope_started |= starts_scope;
         if before.image.is_unknown()
@@ -414,6 +417,7 @@ impl ProcessTable {
             top,
             image: Arc::new(image),
             image_since: taken,
+            exec_id: 0,
             comm: seed.comm,
             uid: seed.uid,
             euid: seed.euid,
@@ -457,6 +461,7 @@ impl ProcessTable {
                 .map_or_else(|| Lineage::begin(&image, &actor.comm), |parent| parent.lineage.clone()),
             image: Arc::new(image),
             image_since: BootNs::default(),
+            exec_id: 0,
             comm: actor.comm.clone(),
             uid: actor.uid,
             euid: actor.euid,

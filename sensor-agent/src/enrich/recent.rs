@@ -36,6 +36,16 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         }
     }
 
+    /// Keeps an entry as if it had been put at `now`, if that is later and the entry is not too old by then.
+    pub fn renew(&mut self, key: &K, now: BootNs) {
+        let age_ns_max = self.age_ns_max;
+        let Some((time, _)) = self.entries.get_mut(key) else { return };
+        if *time < now && now <= time.after(age_ns_max) {
+            *time = now;
+            self.entries.to_back(key);
+        }
+    }
+
     /// The value, unless it is too old at `now`.
     #[must_use]
     pub fn find(&self, key: &K, now: BootNs) -> Option<&V> {
@@ -81,6 +91,18 @@ mod tests {
         recent.put("a", 2, BootNs(8));
         recent.put("b", 3, BootNs(12));
         assert_eq!(recent.find(&"a", BootNs(18)), Some(&2));
+    }
+
+    #[test]
+    fn an_entry_is_renewed_while_it_lives_and_never_made_older() {
+        let mut recent = Recent::new(8, 10);
+        recent.put("a", 1, BootNs(5));
+        recent.renew(&"a", BootNs(15));
+        recent.renew(&"a", BootNs(12));
+        recent.renew(&"none", BootNs(12));
+        assert_eq!(recent.find(&"a", BootNs(25)), Some(&1));
+        recent.renew(&"a", BootNs(26));
+        assert_eq!((recent.find(&"a", BootNs(26)), recent.len()), (None, 1));
     }
 
     #[test]

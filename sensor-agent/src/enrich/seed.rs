@@ -337,7 +337,7 @@ mod tests {
         let marked = folder.path().join("sleeper (deleted)");
         let text = |path: &Path| escape(path.as_os_str().as_bytes());
         for program in [&plain, &marked] {
-            std::fs::copy("/bin/sleep", program).unwrap();
+            sensor_tests::copy_program("/bin/sleep", program);
         }
         let mut children: Vec<_> = [&plain, &marked]
             .map(|program| std::process::Command::new(program).arg("60").spawn().unwrap())

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Arguments, escaped. A copy shares them.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Arguments(
     /// Each with a NUL behind it: escaped text has none.
     Arc<str>,

@@ -126,6 +126,7 @@ fn exec(record: &sensor_event::Exec<'_>) -> Exec {
         namespaces: record.body.namespaces,
         tty: escape(until_nul(&record.body.tty)),
         flags: record.body.flags,
+        exec_id: record.body.exec_id,
     }
 }
 

@@ -72,6 +72,15 @@ pub(super) fn in_execve_bit(btf: &Btf) -> u32 {
     btf.member_bits("task_struct.in_execve").unwrap_or(Field::ABSENT)
 }
 
+/// Whether a dentry's members lie as `Link` of `sensor-ebpf/src/verdicts.rs` has them: not so where the kernel's build
+/// has shuffled them (`CONFIG_RANDSTRUCT`). Then no verdict is remembered.
+pub(super) fn has_dentry_layout(btf: &Btf) -> bool {
+    let Some(parent) = btf.member_offset("dentry.d_parent") else { return false };
+    [("dentry.d_name.len", 12), ("dentry.d_name.name", 16), ("dentry.d_inode", 24)]
+        .iter()
+        .all(|(member, distance)| btf.member_offset(member) == Some(parent + distance))
+}
+
 #[cfg(test)]
 #[path = "fields_tests.rs"]
 mod tests;

@@ -4,6 +4,7 @@
 use super::btf::Btf;
 use super::error::KernelError;
 use super::{HookStatus, KernelOptions, attach, fields};
+use crate::pipeline::{PROCESSES_MAX, VerdictOptions};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfLoader};
 use std::io::ErrorKind;
@@ -56,6 +57,11 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
     let slots = u32::try_from(cpus).unwrap_or(u32::MAX / SLOTS_PER_CPU) * SLOTS_PER_CPU;
 
     let open_reads = u32::from(options.kinds.has_reads());
+    // What is watched for is shown each time.
+    let verdicts_on = u32::from(options.verdicts.is_some() && fields::has_dentry_layout(btf));
+    let has_typed_task = u32::from(btf.function_parameters("bpf_get_current_task_btf").is_some());
+    let [secret_low, secret_high] = options.verdicts.map_or([0; 2], |verdicts| verdicts.secret);
+    let verdicts_max = options.verdicts.map_or(1, |verdicts| verdicts.entries_max);
     let own_pid = own_pid();
     let log_level = if options.bpf_log { LOG_LEVEL_DEBUG } else { 0 };
 
@@ -70,6 +76,13 @@ fn load_object(options: &KernelOptions, btf: &Btf, aya_btf: &aya::Btf) -> Result
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .override_global("SELF_TGID", &own_pid, true)
         .override_global("OPEN_READS", &open_reads, true)
+        .override_global("VERDICTS_ON", &verdicts_on, true)
+        .override_global("HAS_TYPED_TASK", &has_typed_task, true)
+        .override_global("VERDICT_SECRET_LOW", &secret_low, true)
+        .override_global("VERDICT_SECRET_HIGH", &secret_high, true)
+        .map_max_entries("VERDICTS", verdicts_max)
+        .map_max_entries("HITS", options.verdicts.map_or(1, VerdictOptions::cells))
+        .map_max_entries("CONTEXTS", if options.verdicts.is_some() { PROCESSES_MAX as u32 } else { 1 })
         .map_max_entries("LIFECYCLE", options.lifecycle_ring_bytes)
         .map_max_entries("ACTIVITY", options.activity_ring_bytes)
         .map_max_entries("SCRATCH", slots);

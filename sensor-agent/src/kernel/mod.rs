@@ -18,6 +18,7 @@ mod pid_namespace;
 mod probes;
 mod report;
 mod rings;
+mod verdicts;
 
 pub use counters::Counters;
 pub use error::KernelError;
@@ -26,14 +27,16 @@ pub use kinds::KindSet;
 pub use report::{CheckReport, check};
 pub use rings::Drained;
 
+use crate::pipeline::{Remember, VerdictOptions};
 use aya::Ebpf;
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 use misses::Misses;
 use rings::{Drain, Waiter};
-use sensor_event::{Kind, Tier};
+use sensor_event::{Hits, Kind, Tier};
 use std::path::PathBuf;
 use std::time::Duration;
+use verdicts::VerdictMaps;
 
 /// How to load the kernel side.
 #[derive(Clone, Debug)]
@@ -44,6 +47,8 @@ pub struct KernelOptions {
     pub activity_ring_bytes: u32,
     /// What is wanted.
     pub kinds: KindSet,
+    /// How much the kernel remembers of verdicts; `None` and it remembers none, so that each record is made.
+    pub verdicts: Option<VerdictOptions>,
     /// Use no hook better than tracepoints, as if the kernel offered none: for tests.
     pub tracepoint_only: bool,
     /// Let the programs log what they could not do, to `tracing`.
@@ -58,6 +63,7 @@ impl Default for KernelOptions {
             lifecycle_ring_bytes: 8 << 20,
             activity_ring_bytes: 16 << 20,
             kinds: KindSet::DEFAULT,
+            verdicts: None,
             tracepoint_only: false,
             bpf_log: false,
             btf_path: None,
@@ -103,6 +109,7 @@ pub struct Kernel {
     waiter: Waiter,
     counters: PerCpuArray<MapData, u64>,
     misses: Misses,
+    verdicts: Option<VerdictMaps>,
     /// What was missed until the hooks were detached.
     missed_at_end: Vec<(Kind, u64)>,
     /// Passes on what the programs log, if they were asked to.
@@ -124,10 +131,22 @@ impl Kernel {
         let counters = take_map(&mut ebpf, "COUNTERS")?;
         let stood_in = take_map(&mut ebpf, "STATE_NESTED")?;
         let misses = Misses::of(&ebpf, stood_in);
+        let verdicts = options.verdicts.map(|options| VerdictMaps::take(&mut ebpf, options.cells()));
+        let verdicts = verdicts.transpose()?;
         let drain = Drain::new(lifecycle, activity);
         let waiter = drain.waiter()?;
         let missed_at_end = Vec::new();
-        Ok(Self { hooks, drain, waiter, counters, misses, missed_at_end, flush_log, ebpf: Some(ebpf) })
+        Ok(Self {
+            hooks,
+            drain,
+            waiter,
+            counters,
+            misses,
+            verdicts,
+            missed_at_end,
+            flush_log,
+            ebpf: Some(ebpf),
+        })
     }
 
     /// The hook each event got.
@@ -144,6 +163,33 @@ impl Kernel {
             self.missed_at_end = self.misses.read().unwrap_or_default();
         }
         self.ebpf = None;
+    }
+
+    /// Remembers and forgets verdicts, as the pipeline asks for.
+    pub fn remember(&mut self, changes: impl IntoIterator<Item = Remember>) {
+        if let Some(maps) = &mut self.verdicts {
+            changes.into_iter().for_each(|change| maps.apply(change));
+        }
+    }
+
+    /// Makes every verdict void that was judged by another policy than this one.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn set_policy(&mut self, policy: u32) -> Result<(), KernelError> {
+        self.verdicts.as_mut().map_or(Ok(()), |maps| maps.set_policy(policy))
+    }
+
+    /// What a cell has counted.
+    #[must_use]
+    pub fn hits(&self, cell: u32) -> Hits {
+        self.verdicts.as_ref().map_or(Hits::default(), |maps| maps.hits(cell))
+    }
+
+    /// Changes to what is remembered that a full map has refused.
+    #[must_use]
+    pub fn verdicts_refused(&self) -> u64 {
+        self.verdicts.as_ref().map_or(0, VerdictMaps::refused_count)
     }
 
     /// Whether the hooks are attached.

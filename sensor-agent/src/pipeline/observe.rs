@@ -1,7 +1,8 @@
 //! An event in a baseline's terms, and what the baseline says. Not the tables it draws on. It may call `event`,
 //! `enrich`, `finding` and the baseline crate.
 
-use super::rules::{RuleKey, hold, of_rules};
+use super::rules::{hold, of_rules};
+use super::telling::{Act, Claim};
 use super::{Output, Pipeline, RuleMatch};
 use crate::enrich::{FreshFiles, Process};
 use crate::event::{Body, Event, FileOpen, Identity, Socket, Tier};
@@ -14,15 +15,6 @@ use sensor_baseline::{
 use sensor_event::Family;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// What makes two findings the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FindingKey {
-    behaviour: Behaviour,
-    reason: &'static str,
-    rule: String,
-    baseline_version: u64,
-}
 
 /// Who did what is judged.
 #[derive(Clone, Copy)]
@@ -110,20 +102,28 @@ pub(super) fn observed(
     Some(Observation { behaviour: Behaviour { workload, subject, action, object }, traits, time })
 }
 
+/// Whether an open says nothing about any program, whoever it is.
+pub(super) fn is_never_observed(event: &Event) -> bool {
+    matches!(&event.body, Body::FileOpen(file) if !is_kept(file))
+}
+
 impl Pipeline {
+    /// Judges an observation. Returns whether nothing but the observation and its verdict has come of it.
     pub(super) fn judge(
         &mut self,
         observation: Observation,
         rules: Vec<Arc<Rule>>,
         doer: Doer<'_>,
         out: &mut Output,
-    ) {
+    ) -> bool {
+        let has_rules = !rules.is_empty();
         self.counters.observations += 1;
         self.counters.sigma_matches += rules.len() as u64;
         let held_by = hold(&rules);
         let (rules, is_excused) = self.unsilenced(rules, &observation);
         let mut held = self.config.floor.held(&observation);
         held.is_excused |= is_excused;
+        let is_held_or_silenced = held.rule.is_some() || held.silenced.is_some() || held.is_excused;
         if let Some(rule) = held.silenced {
             *self.silenced.entry(rule.id.clone()).or_default() += 1;
         }
@@ -150,35 +150,9 @@ impl Pipeline {
             out.withheld.push((observation, rule));
         } else {
             out.observations.push((observation, verdict));
+            return !is_held_or_silenced && !has_rules;
         }
-    }
-
-    /// Whether none of what speaks against it was reported lately; notes that it is now.
-    fn is_repeated(
-        &mut self,
-        behaviour: &Behaviour,
-        reason: &Reason,
-        rules: &[Arc<Rule>],
-        baseline_version: u64,
-    ) -> bool {
-        let rule = reason.rule_id().to_owned();
-        let mut is_repeated = true;
-        if *reason != Reason::Sigma {
-            let key =
-                FindingKey { behaviour: behaviour.clone(), reason: reason.name(), rule, baseline_version };
-            if self.reported.find(&key, self.now).is_none() {
-                self.reported.put(key, (), self.now);
-                is_repeated = false;
-            }
-        }
-        for rule in rules {
-            let key = RuleKey { behaviour: behaviour.clone(), id: Arc::clone(&rule.id) };
-            if self.rules_reported.find(&key, self.now).is_none() {
-                self.rules_reported.put(key, (), self.now);
-                is_repeated = false;
-            }
-        }
-        is_repeated
+        false
     }
 
     fn report(
@@ -186,40 +160,68 @@ impl Pipeline {
         doer: Doer<'_>,
         observation: &Observation,
         verdict: &Verdict,
-        (reason, mut rules): (Reason, Vec<Arc<Rule>>),
+        (reason, rules): (Reason, Vec<Arc<Rule>>),
         out: &mut Output,
     ) {
-        let baseline = self.config.baseline.as_ref();
-        let baseline_version = baseline.and_then(Layers::version).unwrap_or(0);
-        let behaviour = observation.behaviour.clone();
-        if self.is_repeated(&behaviour, &reason, &rules, baseline_version) {
-            self.counters.findings_repeated += 1;
-            return;
-        }
-        self.counters.findings += 1;
-        self.counters.sigma_matches_unnamed += rules.len().saturating_sub(RULES_MAX) as u64;
-        rules.truncate(RULES_MAX);
         let process = doer.process;
-        let incident = self.incidents.of(process, observation.time, self.now);
-        let nothing = Layers::default();
-        let explanation = self.config.baseline.as_ref().unwrap_or(&nothing).explain(observation, verdict);
-        let is_of_rules = reason == Reason::Sigma;
+        let did = (observation.behaviour.action, &reason);
+        let names = self.incidents.names(process, did, observation.time, self.now);
+        let (baseline, floor, processes) = (&self.config.baseline, &self.config.floor, &self.processes);
         let worst = rules.first().map_or(Severity::Informational, |rule| rule.level);
-        out.findings.push(Finding {
-            time: observation.time,
-            severity: self.config.floor.severity(observation, verdict).max(worst),
-            reason,
-            behaviour,
-            process: process.facts(),
-            ancestors: self.processes.ancestors(process).map(Process::facts).collect(),
-            explanation: if is_of_rules { of_rules(&rules, explanation) } else { explanation },
-            tier: doer.tier.name(),
-            object_from_caller: observation.traits.object_from_caller,
-            baseline_version,
-            incident,
-            rules,
-        });
+        let severity = floor.severity(observation, verdict).max(worst);
+        let baseline_version = baseline.as_ref().and_then(Layers::version).unwrap_or(0);
+        let claims = claims(observation, (&reason, &rules), severity, baseline_version);
+        let arguments = (observation.behaviour.action == Action::Exec).then_some(&process.image.argv);
+        let act = Act { claims: &claims, names: &names, arguments, time: observation.time };
+        let make = || {
+            let nothing = Layers::default();
+            let explanation = baseline.as_ref().unwrap_or(&nothing).explain(observation, verdict);
+            let is_of_rules = reason == Reason::Sigma;
+            let rules = &rules[..rules.len().min(RULES_MAX)];
+            Finding {
+                time: observation.time,
+                severity,
+                behaviour: observation.behaviour.clone(),
+                process: process.facts(),
+                ancestors: processes.ancestors(process).map(Process::facts).collect(),
+                explanation: if is_of_rules { of_rules(rules, explanation) } else { explanation },
+                tier: doer.tier.name(),
+                object_from_caller: observation.traits.object_from_caller,
+                baseline_version,
+                incident: names.incident.clone(),
+                name: names.finding.clone(),
+                count: 1,
+                is_repeat: false,
+                reason: reason.clone(),
+                rules: rules.to_vec(),
+            }
+        };
+        if self.tellings.tell(&act, self.now, make, |finding| out.findings.push(finding)) {
+            self.counters.findings += 1;
+            self.counters.sigma_matches_unnamed += rules.len().saturating_sub(RULES_MAX) as u64;
+        } else {
+            self.counters.findings_repeated += 1;
+        }
     }
+}
+
+/// What speaks against an observation: the verdict, and each rule.
+fn claims<'a>(
+    observation: &'a Observation,
+    (reason, rules): (&'a Reason, &'a [Arc<Rule>]),
+    severity: Severity,
+    baseline_version: u64,
+) -> Vec<Claim<'a>> {
+    let behaviour = &observation.behaviour;
+    let of_verdict = (*reason != Reason::Sigma).then(|| {
+        let against = (reason.name(), reason.rule_id());
+        Claim { behaviour, against, severity, baseline_version }
+    });
+    let of_rules = rules.iter().map(|rule| {
+        let against = (Reason::Sigma.name(), &*rule.id);
+        Claim { behaviour, against, severity: rule.level, baseline_version: 0 }
+    });
+    of_verdict.into_iter().chain(of_rules).collect()
 }
 
 fn path(text: &str, own: Identity) -> Object {

@@ -4,21 +4,19 @@
 use super::Pipeline;
 use crate::enrich::Process;
 use crate::event::{Body, Event};
-use crate::sigma::{Doing, Facts, Parent, Rule};
-use sensor_baseline::{Behaviour, Explanation, Object, Observation, Severity};
+use crate::sigma::{Category, Doing, Facts, Parent, Rule, Rules};
+use sensor_baseline::{Explanation, Object, Observation, Severity};
 use std::sync::Arc;
-
-/// What makes two findings of a rule the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct RuleKey {
-    pub(super) behaviour: Behaviour,
-    pub(super) id: Arc<str>,
-}
 
 /// The first of these that keeps what it matches from being learned, as learners call it.
 pub(super) fn hold(rules: &[Arc<Rule>]) -> Option<Arc<str>> {
     let rule = rules.iter().find(|rule| rule.level >= HELD_LEVEL_MIN)?;
     Some(format!("sigma:{}", rule.id).into())
+}
+
+/// Whether rules are asked of what the kernel may remember verdicts on: what they say may differ by process and user.
+pub(super) fn asks_rules_of_known(rules: &Rules) -> bool {
+    rules.has_any(Category::FileEvent) || rules.has_any(Category::NetworkConnection)
 }
 
 /// What a rule found, and what the baseline thinks of it. No edit of the baseline silences a rule.

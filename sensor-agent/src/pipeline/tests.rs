@@ -125,7 +125,7 @@ fn what_a_shell_starts_is_no_shell() {
 #[test]
 fn findings_name_the_new_program_and_its_ancestors() {
     let mut pipeline = host();
-    pipeline.set_baseline(Some(armed()));
+    pipeline.set_baseline(Some(armed()), &mut Output::default());
     let (shell, tool) = (Who::new(20, 10), Who::new(21, 20));
     let mut out = feed(
         &mut pipeline,
@@ -141,18 +141,6 @@ fn findings_name_the_new_program_and_its_ancestors() {
     let ancestors: Vec<_> = finding.ancestors.iter().map(|facts| facts.exe.as_str()).collect();
     assert_eq!(ancestors, ["/usr/bin/dash", "/usr/sbin/nginx", "/usr/lib/systemd/systemd"]);
     assert!(!finding.explanation.summary.is_empty());
-}
-
-#[test]
-fn the_same_finding_is_given_once_per_window() {
-    let mut pipeline = host();
-    pipeline.set_baseline(Some(armed()));
-    let start = nginx().time_ns;
-    let listen = |offset: u64| nginx().at(start + offset).listen(80);
-    let out = feed(&mut pipeline, &[listen(0), listen(1), listen(REPEAT_NS), listen(REPEAT_NS + 1)]);
-    assert_eq!(out.findings.len(), 2);
-    assert_eq!(out.observations.len(), 4);
-    assert_eq!(pipeline.counters()["findings_repeated"], 2);
 }
 
 #[test]
@@ -533,7 +521,7 @@ proptest! {
     fn the_same_records_give_the_same_findings(records in proptest::collection::vec(any_record(), 0..60), ticks in any::<u64>()) {
         let judge = |is_ticked: bool| {
             let mut pipeline = host();
-            pipeline.set_baseline(Some(armed()));
+            pipeline.set_baseline(Some(armed()), &mut Output::default());
             let mut out = Output::default();
             for (index, record) in records.iter().enumerate() {
                 if is_ticked && ticks >> (index % 64) & 1 == 1 {

@@ -99,8 +99,10 @@ impl Drain {
                 // Nothing more is seen; what was is in the rings.
                 self.kernel.detach();
             }
-            for handover in self.baselines.try_iter() {
-                self.pipeline.set_baseline(Some(handover.layers));
+            while let Ok(handover) = self.baselines.try_recv() {
+                self.kernel.set_policy(self.pipeline.next_policy())?;
+                self.take_hits(&mut output);
+                self.pipeline.set_baseline(Some(handover.layers), &mut output);
                 let _nobody_waits = handover.in_force.try_send(());
             }
             if let Some(rescan) = self.rescanner.take() {
@@ -117,6 +119,10 @@ impl Drain {
             if drained.is_empty {
                 self.pipeline.tick(upto, &mut output);
             }
+            self.kernel.remember(self.pipeline.remembered());
+            if accounting.is_due() {
+                self.take_hits(&mut output);
+            }
             self.hand_over(&mut output);
             self.pass_on(upto);
             accounting.rounds_unordered = drained.order_given_up_count;
@@ -124,12 +130,21 @@ impl Drain {
                 self.pipeline.set_boot_to_unix_offset_ns(boot_to_unix_offset_ns());
                 self.account(accounting)?;
             }
+            if is_ending {
+                // Nobody counts any more.
+                self.take_hits(&mut output);
+                self.hand_over(&mut output);
+            }
             let is_done = drained.is_empty && is_ending && self.kernel.counters()?.is_settled();
             let is_late = is_ending && ending_since.get_or_insert_with(Instant::now).elapsed() >= ENDING_MAX;
             if is_done || is_late {
                 return Ok(());
             }
         }
+    }
+
+    fn take_hits(&mut self, output: &mut Output) {
+        self.pipeline.take_hits(&|cell| self.kernel.hits(cell), output);
     }
 
     fn hand_over(&mut self, output: &mut Output) {
@@ -145,6 +160,8 @@ impl Drain {
                 Verdict::Allowed | Verdict::Novel | Verdict::Denied => {}
             }
         }
+        let repeated = output.repeated.drain(..).filter(|repeated| repeated.verdict == Verdict::Learning);
+        lessons.repeated.extend(repeated.map(|repeated| (repeated.observation, repeated.count)));
         self.learned.observe(lessons);
         output.clear();
     }
@@ -156,10 +173,11 @@ impl Drain {
         }
     }
 
-    /// Judges what waits for the image of its container.
+    /// Judges what waits for the image of its container, and tells the repetitions that wait.
     fn judge_rest(&mut self) {
         let mut output = Output::default();
         who::name_rest(&mut self.pipeline, &mut self.stage, boot_now, &mut output, |_| {});
+        self.pipeline.tell_repeats(&mut output);
         self.hand_over(&mut output);
     }
 
@@ -186,6 +204,7 @@ impl Drain {
         let mut report =
             DrainReport { counters: accounting::counters(&account, &kernel), degraded: Vec::new() };
         report.counters.insert("rounds_unordered".to_owned(), accounting.rounds_unordered);
+        report.counters.insert("verdicts_refused".to_owned(), self.kernel.verdicts_refused());
         report.counters.insert("log_lines_dropped".to_owned(), self.teller.dropped());
         let counted = pipeline.into_iter().chain(self.stage.counters()).chain(self.rescanner.troubles());
         report.counters.extend(counted.map(|(name, value)| (name.to_owned(), value)));

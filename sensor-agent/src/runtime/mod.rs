@@ -34,7 +34,7 @@ use crate::identity::Identity;
 use crate::kernel::{Kernel, KernelOptions, boot_to_unix_offset_ns};
 use crate::layer_files::LocalLayers;
 use crate::learned_store::LearnedStore;
-use crate::pipeline::{Pipeline, PipelineConfig};
+use crate::pipeline::{Pipeline, PipelineConfig, VerdictOptions};
 use crate::rescan::Rescanner;
 use crate::sigma::{self, Rules};
 use crate::spool::{Spool, SpoolOptions};
@@ -57,11 +57,8 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
     let layers = LocalLayers::load(&config.layers)?;
     let state = StateDir::open(&config.state_dir)?;
     let identity = Identity::load(&state.identity())?;
-    let kernel = Kernel::load(&KernelOptions {
-        lifecycle_ring_bytes: config.lifecycle_ring_bytes,
-        activity_ring_bytes: config.activity_ring_bytes,
-        ..KernelOptions::default()
-    })?;
+    let verdicts = verdict_options(config.verdicts_max);
+    let kernel = Kernel::load(&kernel_options(&config, verdicts))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
     let spool_options = SpoolOptions { path: state.spool(), bytes_max: config.spool_bytes_max };
@@ -89,7 +86,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         learned: learned.reader(),
         baselines: Arc::new(baselines),
         vitals,
-        seed: random_seed(),
+        seed: random_number(),
         identity,
     };
     let mut pipeline = Pipeline::new(PipelineConfig {
@@ -99,6 +96,7 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         own: Some(seed::own_identity().context("cannot read /proc/self")?),
         boot_to_unix_offset_ns: boot_to_unix_offset_ns(),
         are_containers_named: true,
+        verdicts,
         ..PipelineConfig::default()
     });
     // What happens during the scan is in the rings.
@@ -119,6 +117,20 @@ pub fn run(config_file: &Path) -> anyhow::Result<ExitCode> {
         is_ending: is_ending.clone(),
     };
     run_parts(&runtime, drain, uplink, &is_ending, hooks)
+}
+
+fn kernel_options(config: &Config, verdicts: Option<VerdictOptions>) -> KernelOptions {
+    KernelOptions {
+        lifecycle_ring_bytes: config.lifecycle_ring_bytes,
+        activity_ring_bytes: config.activity_ring_bytes,
+        verdicts,
+        ..KernelOptions::default()
+    }
+}
+
+/// What the kernel remembers of verdicts: so many, by hashes that nobody can foresee.
+fn verdict_options(entries_max: u32) -> Option<VerdictOptions> {
+    (entries_max > 0).then(|| VerdictOptions { entries_max, secret: [random_number(), random_number()] })
 }
 
 /// Where findings wait until it is known who did it.
@@ -233,7 +245,7 @@ fn boot_id() -> Vec<u8> {
     uuid::Uuid::parse_str(text.trim()).map(|id| id.as_bytes().to_vec()).unwrap_or_default()
 }
 
-fn random_seed() -> u64 {
+fn random_number() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).expect("the kernel gives random bytes once it has booted");
     u64::from_ne_bytes(bytes)

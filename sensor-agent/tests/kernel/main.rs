@@ -26,6 +26,8 @@ mod rings;
 mod sockets;
 mod startup;
 mod support;
+mod verdicts;
+mod verdicts_acts;
 
 /// Not a test of its own: in a child made by [`support::actor`] it does what was asked, else nothing.
 #[test]
@@ -47,6 +49,7 @@ fn acting_child() {
         "rings" => rings::act(action, &folder),
         "sockets" => sockets::act(action, &folder),
         "startup" => startup::act(action),
+        "verdicts" => verdicts::act(action, &folder),
         _ => panic!("no module {module} has actions"),
     }
 }

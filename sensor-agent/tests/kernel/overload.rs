@@ -12,6 +12,7 @@ use sensor_agent::event::BootNs;
 use sensor_agent::kernel::{Kernel, KernelOptions};
 use sensor_agent::pipeline::{Output, Pipeline, PipelineConfig};
 use sensor_agent::rescan::Rescanner;
+use sensor_tests::copy_program;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -211,8 +212,7 @@ fn made(folder: &Folder) -> [u64; 2] {
 /// The program that the children of the other test run: another file than the shell.
 fn waiting(folder: &Folder) -> PathBuf {
     let program = folder.join("waiting");
-    fs::copy(std::env::current_exe().expect("the test program has a path"), &program)
-        .expect("room for a copy");
+    copy_program(std::env::current_exe().expect("the test program has a path"), &program);
     program
 }
 

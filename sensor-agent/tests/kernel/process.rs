@@ -12,12 +12,13 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, chroot, fexecve};
 use sensor_event::{ExecFlags, Kind, PathFlags, PathRef, RecordBody};
+use sensor_tests::{copy_program, write_script};
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -58,7 +59,7 @@ fn exec_of(capture: &Capture, pid: u32) -> Exec {
 /// A program of a folder: a copy of `true`.
 fn program(folder: &Folder, name: impl AsRef<Path>) -> std::path::PathBuf {
     let path = folder.join(name);
-    fs::copy("/bin/true", &path).expect("`true` can be copied");
+    copy_program("/bin/true", &path);
     path
 }
 
@@ -115,8 +116,7 @@ fn script_shows_its_name_and_its_interpreter() {
     let Some(mut capture) = Capture::start() else { return };
     let folder = Folder::new();
     let script = folder.join("script");
-    fs::write(&script, "#!/bin/sh -e\nexit 3\n").expect("a script can be written");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("the script is ours");
+    write_script(&script, "#!/bin/sh -e\nexit 3\n");
     let pid = capture.run(&mut Command::new(&script));
     let exec = exec_of(&capture, pid);
     assert_eq!(exec.filename, bytes(&script));
@@ -366,11 +366,8 @@ fn a_chain_of_scripts_shows_its_ends() {
     let Some(mut capture) = Capture::start() else { return };
     let folder = Folder::new();
     let (inner, outer) = (folder.join("inner"), folder.join("outer"));
-    fs::write(&inner, "#!/bin/sh\nexit 0\n").expect("a script can be written");
-    fs::write(&outer, [b"#!", &bytes(&inner)[..], b"\n"].concat()).expect("a script can be written");
-    for script in [&inner, &outer] {
-        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("the script is ours");
-    }
+    write_script(&inner, "#!/bin/sh\nexit 0\n");
+    write_script(&outer, [b"#!", &bytes(&inner)[..], b"\n"].concat());
     let pid = capture.run(&mut Command::new(&outer));
     let exec = exec_of(&capture, pid);
     assert_eq!((exec.filename, exec.interpreter), (bytes(&outer), b"/bin/sh".to_vec()));

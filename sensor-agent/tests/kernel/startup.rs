@@ -7,6 +7,7 @@ use sensor_agent::enrich::seed;
 use sensor_agent::kernel::HookState;
 use sensor_agent::pipeline::{Output, Pipeline, PipelineConfig};
 use sensor_event::{Header, Kind, Namespaces, PathFlags, RecordBody};
+use sensor_tests::copy_program;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -133,8 +134,7 @@ fn a_process_from_before_the_agent_is_shown_by_the_kernel() {
     let folder = Folder::new();
     let (plain, removed) = (folder.join("plain"), folder.join("removed"));
     for copy in [&plain, &removed] {
-        fs::copy(std::env::current_exe().expect("the test program has a path"), copy)
-            .expect("room for a copy");
+        copy_program(std::env::current_exe().expect("the test program has a path"), copy);
     }
     let [one, other] = [&plain, &removed].map(|program| Waiting::start(program, &folder));
     fs::remove_file(&removed).expect("it is there");
@@ -188,8 +188,7 @@ fn namespaces(pid: u32) -> Namespaces {
 fn no_process_lacks_parent_start_time_or_program() {
     let folder = Folder::new();
     let program = folder.join("program");
-    fs::copy(std::env::current_exe().expect("the test program has a path"), &program)
-        .expect("room for a copy");
+    copy_program(std::env::current_exe().expect("the test program has a path"), &program);
     let child = Waiting::start(&program, &folder);
     // Alone: what other tests start before the hooks and end before the scan, nobody could know.
     let Some(mut capture) = Capture::start_alone() else { return };

@@ -3,11 +3,9 @@
 
 #[path = "../cli_support/mod.rs"]
 mod cli_support;
-mod containerd;
-mod image;
 
 use cli_support::{Running, is_installed, is_permitted};
-use containerd::Containerd;
+use sensor_tests::{Containerd, copy_program};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,19 +32,17 @@ fn exec_of<'a>(objects: &'a [Value], mark: &str) -> &'a Value {
 
 #[test]
 fn a_container_shows_its_image_its_name_and_both_names_of_its_files() {
-    let are_installed = ["containerd", "ctr", "runc", "busybox"].iter().all(|program| is_installed(program));
-    if !are_installed || !is_permitted() {
+    if !Containerd::PROGRAMS.iter().all(|program| is_installed(program)) || !is_permitted() {
         return;
     }
-    let busybox = static_busybox();
     let containerd = match Containerd::start() {
         Ok(containerd) => containerd,
         Err(reason) => {
-            println!("skipped: {reason}");
+            println!("skipped: {reason:#}");
             return;
         }
     };
-    import(&containerd, &busybox);
+    containerd.import_busybox(IMAGE).expect("the image is imported");
     let id = format!("web-{}", std::process::id());
     let state = containerd.state();
     let rootfs = state.join("io.containerd.runtime.v2.task/default").join(&id).join("rootfs");
@@ -56,14 +52,14 @@ fn a_container_shows_its_image_its_name_and_both_names_of_its_files() {
                       /bin/busybox echo the-container-ran; /bin/busybox touch /ready; /bin/busybox sleep 60";
         let program = ["/bin/busybox", "sh", "-c", script];
         let run = ["run", "--detach", "--null-io", "--snapshotter", "native", IMAGE, &id];
-        containerd.ctr(&run.iter().chain(&program).copied().collect::<Vec<_>>());
+        containerd.ctr(&run.iter().chain(&program).copied().collect::<Vec<_>>()).expect("it starts");
         let deadline = Instant::now() + READY_MAX;
         while !rootfs.join("ready").exists() {
             assert!(Instant::now() < deadline, "the container does not run");
             std::thread::yield_now();
         }
     });
-    containerd.ctr(&["task", "rm", "--force", &id]);
+    containerd.ctr(&["task", "rm", "--force", &id]).expect("it ends");
 
     let exec = exec_of(&objects, "the-container-ran");
     let container = &exec["process"]["container"];
@@ -88,18 +84,17 @@ fn a_container_shows_its_image_its_name_and_both_names_of_its_files() {
 
 #[test]
 fn containers_of_one_image_are_one_workload_live_and_replayed() {
-    let are_installed = ["containerd", "ctr", "runc", "busybox"].iter().all(|program| is_installed(program));
-    if !are_installed || !is_permitted() {
+    if !Containerd::PROGRAMS.iter().all(|program| is_installed(program)) || !is_permitted() {
         return;
     }
     let containerd = match Containerd::start() {
         Ok(containerd) => containerd,
         Err(reason) => {
-            println!("skipped: {reason}");
+            println!("skipped: {reason:#}");
             return;
         }
     };
-    import(&containerd, &static_busybox());
+    containerd.import_busybox(IMAGE).expect("the image is imported");
     let folder = tempfile::tempdir().expect("a folder for the test");
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let (baseline, recording) = (path("baseline.yaml"), path("recording"));
@@ -115,7 +110,8 @@ fn containers_of_one_image_are_one_workload_live_and_replayed() {
         let (id, made) = (format!("job-{}-{number}", std::process::id()), format!("/made-{number}.x"));
         let run =
             ["run", "--rm", "--null-io", "--snapshotter", "native", IMAGE, &id, "/bin/busybox", "touch"];
-        containerd.ctr(&run.iter().copied().chain([made.as_str()]).collect::<Vec<_>>());
+        let all: Vec<_> = run.iter().copied().chain([made.as_str()]).collect();
+        containerd.ctr(&all).expect("it runs");
     }
     let (status, ..) = record.stop();
     assert!(status.success());
@@ -138,14 +134,6 @@ fn containers_of_one_image_are_one_workload_live_and_replayed() {
     assert!(!told.contains("container:default/"), "a container was judged under its id: {told}");
 }
 
-/// Makes [`IMAGE`] known to a containerd.
-fn import(containerd: &Containerd, busybox: &[u8]) {
-    let archive = containerd.folder().join("image.tar");
-    std::fs::write(&archive, image::docker_archive(IMAGE, &[("bin/busybox", busybox)]))
-        .expect("room in the folder");
-    containerd.ctr(&["image", "import", "--snapshotter", "native", archive.to_str().expect("UTF-8")]);
-}
-
 #[test]
 fn the_hash_is_that_of_the_program_though_it_is_gone() {
     if !is_permitted() {
@@ -153,7 +141,7 @@ fn the_hash_is_that_of_the_program_though_it_is_gone() {
     }
     let folder = tempfile::tempdir().expect("a folder for the test");
     let program = folder.path().join("short-lived");
-    std::fs::copy("/bin/true", &program).expect("true can be copied");
+    copy_program("/bin/true", &program);
     let sum = Command::new("sha256sum").arg(&program).output().expect("coreutils are installed");
     let expected = String::from_utf8(sum.stdout).expect("digits")[..64].to_owned();
     let objects = watched(&[], || {
@@ -254,12 +242,6 @@ impl Drop for ControlGroup {
             let _ = std::fs::remove_dir(folder);
         }
     }
-}
-
-/// A busybox that needs no libraries; Debian's plain one does.
-fn static_busybox() -> Vec<u8> {
-    let found = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| std::fs::read(path).ok());
-    found.expect("busybox is installed")
 }
 
 /// Longest wait for the container's work.

@@ -26,6 +26,17 @@ pub(crate) enum Act {
 }
 
 impl Act {
+    /// All, each at the place of its number.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Exec,
+        Self::Connect,
+        Self::Listen,
+        Self::Write,
+        Self::Delete,
+        Self::RenameFrom,
+        Self::RenameTo,
+    ];
+
     /// Whether it is done to a path.
     pub(crate) fn is_of_path(self) -> bool {
         !self.is_of_endpoint()
@@ -119,6 +130,11 @@ impl Place {
         let below = text.strip_prefix('~');
         let template = PathText::parse(below.unwrap_or(text))?;
         Ok(Self { matcher: PathMatcher::new(&template), in_any_directory: below.is_some() })
+    }
+
+    /// A text that stands in every path that is there, if there is one of more than a slash.
+    pub(crate) fn needed_text(&self) -> Option<&str> {
+        self.matcher.needed_text()
     }
 
     /// Whether the path is there, or, where another root counts, there below another directory.

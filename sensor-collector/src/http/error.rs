@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::fleet::FleetError;
+use crate::http::json::Damaged;
 use crate::store::StoreError;
 
 /// An answer that is not what was asked for.
@@ -40,6 +41,12 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "request failed");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+    }
+}
+
+impl From<Damaged> for ApiError {
+    fn from(damaged: Damaged) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, &damaged.to_string())
     }
 }
 

@@ -1,20 +1,19 @@
-//! Pages of findings and gaps. It changes nothing.
+//! Pages of findings, their evidence, and gaps. It changes nothing.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::collector::Collector;
 use crate::http::error::ApiError;
 use crate::http::extract::{Params, Segment};
 use crate::http::finding_id::FindingId;
-use crate::http::json::{FindingJson, GapJson};
+use crate::http::json::{EvidenceJson, FindingJson, GapJson, WholeFindingJson};
 use crate::identity::AgentId;
-use crate::store::findings::{self, FindingQuery, StoredFinding};
-use crate::store::{StoreError, gaps};
+use crate::store::heads::{self, HeadQuery};
+use crate::store::{StoreError, findings, gaps};
 
 /// Which page.
 #[derive(Deserialize)]
@@ -24,8 +23,16 @@ pub(super) struct PageQuery {
     after: Option<i64>,
     fleet: Option<String>,
     agent: Option<String>,
+    incident: Option<String>,
     #[serde(default)]
     order: Order,
+}
+
+/// Which evidence of a finding.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EvidenceQuery {
+    after: Option<i64>,
 }
 
 #[derive(Default, Deserialize, PartialEq)]
@@ -72,38 +79,55 @@ pub(super) async fn list(
     State(collector): State<Arc<Collector>>,
     Params(page): Params<PageQuery>,
 ) -> Result<Json<FindingPage>, ApiError> {
-    let query = FindingQuery {
+    let query = HeadQuery {
         limit: page.limit()?,
         agent: page.agent()?,
         newest_first: page.order == Order::Newest,
         fleet: page.fleet,
+        incident: page.incident,
         after: page.after,
     };
+    if query.incident.is_some() && query.agent.is_none() {
+        return Err(ApiError::bad_request("incident without agent: two agents may call theirs the same"));
+    }
     let limit = query.limit;
     let (rows, is_cut) = collector
         .store
-        .read(move |connection| -> Result<_, StoreError> { findings::list(connection, &query) })
+        .read(move |connection| -> Result<_, StoreError> { heads::list(connection, &query) })
         .await?;
     let is_full = is_cut || rows.len() >= limit as usize;
     let next = next_cursor(is_full, rows.last().map(|row| row.cursor));
-    let findings = rows.iter().map(finding_json).collect::<Result<_, _>>()?;
+    let findings = rows.iter().map(FindingJson::new).collect::<Result<_, _>>()?;
     Ok(Json(FindingPage { findings, next }))
 }
 
 pub(super) async fn show(
     State(collector): State<Arc<Collector>>,
     Segment(id): Segment,
-) -> Result<Json<FindingJson>, ApiError> {
+    Params(query): Params<EvidenceQuery>,
+) -> Result<Json<WholeFindingJson>, ApiError> {
     let wanted = FindingId::parse(&id)
         .ok_or_else(|| ApiError::bad_request(&format!("finding id {id:?}: expected AGENT:EPOCH:SEQ")))?;
     let found = collector
         .store
         .read(move |connection| -> Result<_, StoreError> {
-            findings::find(connection, wanted.agent, &wanted.epoch_prefix, wanted.seq)
+            let row = findings::find(connection, wanted.agent, &wanted.epoch_prefix, wanted.seq)?;
+            let Some(head) = row.map(|row| heads::of(connection, &row)).transpose()?.flatten() else {
+                return Ok(None);
+            };
+            let after = query.after.unwrap_or(0);
+            let (evidence, left_off) = findings::evidence(connection, &head, after, EVIDENCE_MAX)?;
+            Ok(Some((head, evidence, left_off)))
         })
         .await?;
-    let found = found.ok_or_else(|| ApiError::not_found(&format!("finding {id:?} does not exist")))?;
-    Ok(Json(finding_json(&found)?))
+    let (head, evidence, evidence_left_off) =
+        found.ok_or_else(|| ApiError::not_found(&format!("finding {id:?} does not exist")))?;
+    Ok(Json(WholeFindingJson {
+        finding: FindingJson::new(&head)?,
+        evidence_next: next_cursor(evidence_left_off > 0, evidence.last().map(|row| row.cursor)),
+        evidence: evidence.iter().map(EvidenceJson::new).collect::<Result<_, _>>()?,
+        evidence_left_off,
+    }))
 }
 
 pub(super) async fn gaps(
@@ -112,6 +136,9 @@ pub(super) async fn gaps(
 ) -> Result<Json<GapPage>, ApiError> {
     if page.order == Order::Newest {
         return Err(ApiError::bad_request("gaps are listed oldest first only"));
+    }
+    if page.incident.is_some() {
+        return Err(ApiError::bad_request("gaps are of no incident"));
     }
     let (limit, agent, after) = (page.limit()?, page.agent()?, page.after.unwrap_or(0));
     let rows = collector
@@ -128,12 +155,7 @@ fn next_cursor(is_full: bool, last: Option<i64>) -> Option<String> {
     last.filter(|_| is_full).map(|cursor| cursor.to_string())
 }
 
-fn finding_json(stored: &StoredFinding) -> Result<FindingJson, ApiError> {
-    FindingJson::new(stored).map_err(|error| {
-        let id = FindingId::new(stored.agent, stored.epoch, stored.seq);
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &format!("finding {id} is damaged: {error}"))
-    })
-}
-
 const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 1000;
+/// Pieces of evidence shown at once.
+const EVIDENCE_MAX: u32 = 1000;

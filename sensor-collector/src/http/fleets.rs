@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{self, UnixNs};
 use crate::collector::Collector;
-use crate::fleet::approve::approve as approve_finding;
+use crate::fleet::approve::{Approval, Scope, approve as approve_finding};
 use crate::fleet::candidate::candidate as fleet_candidate;
 use crate::fleet::{self, FleetError, Push};
 use crate::http::Operator;
@@ -139,6 +139,15 @@ pub(super) async fn push(
 #[serde(deny_unknown_fields)]
 struct ApproveRequest {
     finding: String,
+    behaviours: Option<BehavioursWanted>,
+    upto: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BehavioursWanted {
+    One,
+    All,
 }
 
 pub(super) async fn approve(
@@ -151,7 +160,19 @@ pub(super) async fn approve(
     let id = FindingId::parse(&request.finding).ok_or_else(|| {
         ApiError::bad_request(&format!("finding id {:?}: expected AGENT:EPOCH:SEQ", request.finding))
     })?;
-    let row = approve_finding(&collector, &fleet, id, &operator.0).await?;
+    let scope = match request.behaviours {
+        None => Scope::Only,
+        Some(BehavioursWanted::One) => Scope::One,
+        Some(BehavioursWanted::All) => Scope::All {
+            upto: request.upto.as_deref().and_then(|upto| upto.parse().ok()).ok_or_else(|| {
+                ApiError::bad_request(
+                    "behaviours \"all\" wants upto: the cursor of the finding as it was looked at",
+                )
+            })?,
+        },
+    };
+    let approval = Approval { fleet, id, scope };
+    let row = approve_finding(&collector, &approval, &operator.0).await?;
     Ok(Json(baseline_json(&row)))
 }
 

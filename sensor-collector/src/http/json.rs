@@ -13,11 +13,47 @@ use crate::http::finding_id::FindingId;
 use crate::identity::secret::hex;
 use crate::store::findings::StoredFinding;
 use crate::store::gaps::StoredGap;
+use crate::store::heads::StoredHead;
+use crate::store::prevalence::Prevalence;
 use who::WhoJson;
 
-/// One finding.
+/// One finding: what its worst piece of evidence tells, by the id of the first, and what all of it adds up to.
 #[derive(Serialize)]
 pub(super) struct FindingJson {
+    #[serde(flatten)]
+    told: ToldJson,
+    cursor: String,
+    behaviours: u64,
+    count: u64,
+    first_time: String,
+    last_time: String,
+    hosts: Option<u64>,
+    fleet_hosts: Option<u64>,
+    is_rare: bool,
+}
+
+/// One finding with its evidence.
+#[derive(Serialize)]
+pub(super) struct WholeFindingJson {
+    #[serde(flatten)]
+    pub(super) finding: FindingJson,
+    pub(super) evidence: Vec<EvidenceJson>,
+    pub(super) evidence_left_off: u64,
+    pub(super) evidence_next: Option<String>,
+}
+
+/// One piece of evidence.
+#[derive(Serialize)]
+pub(super) struct EvidenceJson {
+    #[serde(flatten)]
+    told: ToldJson,
+    count: u64,
+    is_repeat: bool,
+}
+
+/// What one message tells.
+#[derive(Serialize)]
+struct ToldJson {
     id: String,
     agent: String,
     hostname: String,
@@ -82,6 +118,14 @@ struct ExplanationJson {
     edit: String,
 }
 
+/// A stored message that does not decode: an error of the store, not an empty finding.
+#[derive(Debug, thiserror::Error)]
+#[error("finding {id} is damaged: {error}")]
+pub(super) struct Damaged {
+    id: String,
+    error: prost::DecodeError,
+}
+
 /// One gap.
 #[derive(Serialize)]
 pub(super) struct GapJson {
@@ -100,16 +144,52 @@ pub(super) struct GapJson {
 }
 
 impl FindingJson {
-    /// A damaged body is an error of the store, not an empty finding.
-    pub(super) fn new(stored: &StoredFinding) -> Result<Self, prost::DecodeError> {
-        let finding = v1::Finding::decode(stored.body.as_slice())?;
+    pub(super) fn new(head: &StoredHead) -> Result<Self, Damaged> {
+        let (worst, (epoch, seq), tally) = (&head.worst, head.first, head.tally);
+        let mut told = ToldJson {
+            id: FindingId::new(worst.agent, epoch, seq).to_string(),
+            seq: seq.0,
+            epoch: hex(&epoch.0),
+            incident: head.incident.clone().unwrap_or_default(),
+            ..ToldJson::new(worst)?
+        };
+        let is_rare = head.prevalence.is_some_and(Prevalence::is_rare);
+        if is_rare && tally.severity == i32::from(v1::Severity::Low) {
+            told.severity = severity(v1::Severity::Medium);
+        }
+        Ok(Self {
+            told,
+            hosts: head.prevalence.map(|prevalence| prevalence.hosts),
+            fleet_hosts: head.prevalence.map(|prevalence| prevalence.of),
+            is_rare,
+            cursor: head.cursor.to_string(),
+            // What was told again must have been told once, though that was lost.
+            behaviours: tally.behaviours.max(1),
+            count: tally.count,
+            first_time: tally.first.rfc3339(),
+            last_time: tally.last.rfc3339(),
+        })
+    }
+}
+
+impl EvidenceJson {
+    pub(super) fn new(stored: &StoredFinding) -> Result<Self, Damaged> {
+        Ok(Self { told: ToldJson::new(stored)?, count: stored.count, is_repeat: stored.is_repeat })
+    }
+}
+
+impl ToldJson {
+    fn new(stored: &StoredFinding) -> Result<Self, Damaged> {
+        let id = FindingId::new(stored.agent, stored.epoch, stored.seq);
+        let finding = v1::Finding::decode(stored.body.as_slice())
+            .map_err(|error| Damaged { id: id.to_string(), error })?;
         let time = UnixNs::from_claimed(finding.time_unix_ns);
         let severity = severity(finding.severity());
         let reason = reason(finding.reason());
         let behaviour = finding.behaviour.unwrap_or_default();
         let explanation = finding.explanation.unwrap_or_default();
         Ok(Self {
-            id: FindingId::new(stored.agent, stored.epoch, stored.seq).to_string(),
+            id: id.to_string(),
             agent: stored.agent.text(),
             hostname: finding.hostname,
             fleet: stored.fleet.clone(),

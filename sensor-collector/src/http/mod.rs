@@ -25,6 +25,7 @@ use crate::collector::Collector;
 use crate::counters::add;
 use crate::fleet::BASELINE_BYTES_MAX;
 use crate::identity::secret::Sha256Hash;
+use crate::store::{StoreError, findings as stored, heads};
 use error::ApiError;
 
 /// Who is asking: the name of the API token.
@@ -87,10 +88,16 @@ async fn healthz(State(collector): State<Arc<Collector>>) -> Response {
 }
 
 async fn status(State(collector): State<Arc<Collector>>) -> Result<Json<serde_json::Value>, ApiError> {
-    let stored = collector.store.read(crate::store::findings::count).await?;
+    let (findings, evidence) = collector
+        .store
+        .read(|connection| -> Result<_, StoreError> {
+            Ok((heads::count(connection)?, stored::count(connection)?))
+        })
+        .await?;
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "findings": stored,
+        "findings": findings,
+        "evidence": evidence,
         "streams": collector.sessions.count(),
         "counters": collector.counters.snapshot(),
     })))

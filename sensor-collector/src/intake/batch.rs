@@ -1,13 +1,14 @@
 //! How an open stream takes a batch: order, duplicates, holes, credit. It is not the stream's life cycle (the parent
-//! module). It may call the protocol's message types only.
+//! module). It may call the protocol's message types and hashes only.
 
 use prost::Message;
 use sensor_proto::v1;
 
 use crate::clock::UnixNs;
+use crate::identity::secret::Sha256Hash;
 use crate::intake::{
-    Commit, Content, Epoch, FindingRow, GapRow, Hole, InFlight, IntakeCounters, Limits, Open, Output, Row,
-    SEQ_MAX, Seq, Violation,
+    Commit, Content, Epoch, FindingRow, GapRow, Hole, InFlight, IntakeCounters, Limits, NAME_BYTES_MAX, Open,
+    Output, Row, SEQ_MAX, Seq, Violation,
 };
 
 impl Open {
@@ -43,6 +44,7 @@ impl Open {
                 continue;
             }
             counters.items_unknown += u64::from(item.content.is_none());
+            counters.names_refused += refused_names(&item);
             // A stand-in may reach back over items that were stored before they overflowed.
             let item_first = item_first.max(Seq(received.0 + 1));
             rows.push(Row { first: item_first, seq, content: content(item.content) });
@@ -98,12 +100,35 @@ fn ranges(items: &[v1::Item]) -> Result<Vec<(Seq, Seq)>, Violation> {
     Ok(ranges)
 }
 
+/// What an agent calls a finding or an incident, unless it is too long to be looked for. Such a finding is kept and stands by
+/// itself.
+fn name(text: &str) -> Option<&str> {
+    (1..=NAME_BYTES_MAX).contains(&text.len()).then_some(text)
+}
+
+fn refused_names(item: &v1::Item) -> u64 {
+    let Some(v1::item::Content::Finding(finding)) = &item.content else { return 0 };
+    let names = [&finding.finding, &finding.incident];
+    names.into_iter().filter(|text| text.len() > NAME_BYTES_MAX).count() as u64
+}
+
+/// The hash of a novel behaviour, by which other hosts' are compared.
+pub fn novel(finding: &v1::Finding) -> Option<Sha256Hash> {
+    let behaviour = finding.behaviour.as_ref().filter(|_| finding.reason() == v1::Reason::Novel)?;
+    Some(Sha256Hash::of(&behaviour.encode_to_vec()))
+}
+
 fn content(content: Option<v1::item::Content>) -> Content {
     match content {
         Some(v1::item::Content::Finding(finding)) => Content::Finding(FindingRow {
+            name: name(&finding.finding).map(str::to_owned),
+            incident: name(&finding.incident).map(str::to_owned),
+            count: finding.count.max(1),
+            is_repeat: finding.is_repeat,
             time: UnixNs::from_claimed(finding.time_unix_ns),
-            severity: finding.severity,
+            severity: finding.severity().into(),
             reason: finding.reason,
+            novel: novel(&finding),
             body: finding.encode_to_vec(),
         }),
         Some(v1::item::Content::Gap(gap)) => Content::Gap(GapRow {

@@ -1,7 +1,8 @@
 //! What intake hands to the store: rows ready to write. It is not the wire form and not the store's schema. It may
-//! call the protocol's message types only.
+//! call the protocol's message types and hashes only.
 
 use crate::clock::UnixNs;
+use crate::identity::secret::Sha256Hash;
 use crate::intake::{Epoch, Seq};
 
 /// One batch, checked: written in one transaction with the new high-water mark.
@@ -50,21 +51,31 @@ pub struct Row {
 /// What an item says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// A finding.
+    /// Evidence of a finding.
     Finding(FindingRow),
     /// A gap that the agent declares.
     Gap(GapRow),
 }
 
-/// A finding: the message itself, and what is indexed.
-#[derive(Clone, Debug, PartialEq)]
+/// A piece of evidence: the message itself, and what is indexed.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FindingRow {
+    /// Which of the agent's findings it is evidence of; `None`: it is a finding by itself.
+    pub name: Option<String>,
+    /// Which of the agent's incidents it belongs to.
+    pub incident: Option<String>,
+    /// How often it was done: at least 1.
+    pub count: u64,
+    /// The behaviour was told before in the same finding.
+    pub is_repeat: bool,
     /// When the system call was made, as the agent says.
     pub time: UnixNs,
-    /// OCSF severity.
+    /// OCSF severity; 0 for one that is not known here.
     pub severity: i32,
     /// `v1::Reason`.
     pub reason: i32,
+    /// Of what is novel the hash of the behaviour's texts.
+    pub novel: Option<Sha256Hash>,
     /// The encoded `v1::Finding`.
     pub body: Vec<u8>,
 }

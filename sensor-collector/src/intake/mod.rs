@@ -18,6 +18,7 @@ use std::fmt;
 
 use sensor_proto::v1;
 
+pub use batch::novel;
 pub use commit::{Commit, Content, FindingRow, GapRow, Hole, Row};
 
 /// Identity of one spool: sequences mean something within an epoch only.
@@ -167,6 +168,8 @@ pub struct IntakeCounters {
     pub sequences_missing: u64,
     /// Items with content that this collector does not know, stored as gaps.
     pub items_unknown: u64,
+    /// Names of findings and incidents that are too long: the finding is stored without.
+    pub names_refused: u64,
 }
 
 /// One Findings stream.
@@ -309,3 +312,5 @@ impl Intake {
 pub const EPOCH_BYTES: usize = 16;
 /// Largest sequence that a column of the store can hold.
 pub const SEQ_MAX: u64 = i64::MAX as u64;
+/// Longest name of a finding or an incident, in bytes.
+pub const NAME_BYTES_MAX: usize = 256;

@@ -146,6 +146,24 @@ fn an_item_of_a_later_version_keeps_its_place_as_a_gap() {
 }
 
 #[test]
+fn evidence_says_which_finding_it_is_of_and_how_often() {
+    let check = |finding: v1::Finding, name: Option<&str>, count: u64, severity: i32, refused: u64| {
+        let mut intake = open(None, 1);
+        let item = v1::Item { seq: 1, content: Some(v1::item::Content::Finding(finding)), first_seq: 0 };
+        let commit = commit_of(intake.handle_batch(batch(vec![item]), 10));
+        let Content::Finding(row) = &commit.rows[0].content else { panic!("expected a finding") };
+        assert_eq!((row.name.as_deref(), row.count, row.severity), (name, count, severity));
+        assert_eq!(intake.take_counters().names_refused, refused);
+    };
+    let named = |length: usize| v1::Finding { finding: "x".repeat(length), ..v1::Finding::default() };
+    let longest = "x".repeat(super::NAME_BYTES_MAX);
+    check(v1::Finding::default(), None, 1, 0, 0);
+    check(v1::Finding { count: 7, severity: 4, ..named(super::NAME_BYTES_MAX) }, Some(&longest), 7, 4, 0);
+    check(named(super::NAME_BYTES_MAX + 1), None, 1, 0, 1);
+    check(v1::Finding { severity: 99, incident: "x".repeat(1000), ..named(1) }, Some("x"), 1, 0, 1);
+}
+
+#[test]
 fn a_failed_commit_ends_the_stream_without_an_ack() {
     let mut intake = open(None, 1);
     commit_of(intake.handle_batch(findings(1..=1), 10));

@@ -85,9 +85,9 @@ pub fn insert(connection: &Connection, baseline: &BaselineRow) -> Result<(), Sto
 pub fn fleets(connection: &Connection) -> Result<Vec<FleetRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT name, created_ns,
-                (SELECT count(*) FROM agents WHERE fleet = name AND revoked_ns IS NULL),
-                (SELECT coalesce(max(version), 0) FROM baselines WHERE fleet = name),
-                (SELECT count(*) FROM findings WHERE fleet = name)
+                (SELECT count(*) FROM agents WHERE fleet = fleets.name AND revoked_ns IS NULL),
+                (SELECT coalesce(max(version), 0) FROM baselines WHERE fleet = fleets.name),
+                (SELECT count(*) FROM heads WHERE fleet = fleets.name)
          FROM fleets ORDER BY name",
     )?;
     let rows = statement.query_map([], |row| {

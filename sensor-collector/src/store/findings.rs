@@ -1,15 +1,16 @@
-//! Rows of findings: the commit that an ack promises, and the queries over them. It decides nothing about sequences
-//! (`intake` did). It may call rusqlite.
+//! Rows of evidence: the commit that an ack promises, and the queries over them. A row never changes. What a person calls a
+//! finding is in `heads`. It decides nothing about sequences (`intake` did). It may call rusqlite.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use sensor_proto::v1;
 
 use crate::clock::UnixNs;
 use crate::identity::AgentId;
 use crate::intake::{Commit, Content, Epoch, Seq};
-use crate::store::{StoreError, gaps};
+use crate::store::heads::StoredHead;
+use crate::store::{StoreError, gaps, heads, prevalence};
 
-/// A stored finding.
+/// A stored piece of evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredFinding {
     /// Position in the store: the page cursor.
@@ -24,23 +25,16 @@ pub struct StoredFinding {
     pub fleet: String,
     /// When it was stored.
     pub stored: UnixNs,
+    /// What the agent calls the finding; `None` when it is one by itself.
+    pub name: Option<String>,
+    /// How often it was done.
+    pub count: u64,
+    /// The behaviour was told before in the same finding.
+    pub is_repeat: bool,
     /// The encoded `v1::Finding`.
     pub body: Vec<u8>,
-}
-
-/// Which findings, in which order.
-#[derive(Clone, Debug, Default)]
-pub struct FindingQuery {
-    /// Only this fleet's.
-    pub fleet: Option<String>,
-    /// Only this agent's.
-    pub agent: Option<AgentId>,
-    /// Only what follows this cursor, in the order asked for.
-    pub after: Option<i64>,
-    /// Newest first instead of oldest first.
-    pub newest_first: bool,
-    /// How many.
-    pub limit: u32,
+    /// Of a novel behaviour the hash of its texts.
+    pub novel: Option<Vec<u8>>,
 }
 
 /// The high-water mark of a stream.
@@ -63,23 +57,38 @@ pub fn commit(
     check_order(high_water(connection, agent, commit.epoch)?, commit)?;
     let agent_text = agent.text();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO findings (agent, epoch, seq, fleet, time_ns, stored_ns, severity, reason, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (agent, epoch, seq) DO NOTHING",
+        "INSERT INTO findings (agent, epoch, seq, fleet, time_ns, stored_ns, severity, reason, body, name, count,
+                is_repeat, novel) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+         ON CONFLICT (agent, epoch, seq) DO NOTHING",
     )?;
     let mut inserted = 0;
     for row in &commit.rows {
         inserted += match &row.content {
-            Content::Finding(finding) => insert.execute(params![
-                agent_text,
-                commit.epoch.0,
-                row.seq.0.cast_signed(),
-                fleet,
-                finding.time.column(),
-                stored.column(),
-                finding.severity,
-                finding.reason,
-                finding.body,
-            ])?,
+            Content::Finding(finding) => {
+                let is_new = insert.execute(params![
+                    agent_text,
+                    commit.epoch.0,
+                    row.seq.0.cast_signed(),
+                    fleet,
+                    finding.time.column(),
+                    stored.column(),
+                    finding.severity,
+                    finding.reason,
+                    finding.body,
+                    finding.name,
+                    i64::try_from(finding.count).unwrap_or(i64::MAX),
+                    finding.is_repeat,
+                    finding.novel.map(|novel| novel.0),
+                ])?;
+                if is_new > 0 {
+                    let id = connection.last_insert_rowid();
+                    if let Some(novel) = &finding.novel {
+                        prevalence::note(connection, fleet, &agent_text, &novel.0)?;
+                    }
+                    heads::grow(connection, &agent_text, fleet, id, finding)?;
+                }
+                is_new
+            }
             Content::Gap(gap) => {
                 gaps::insert_declared(connection, &agent_text, commit.epoch, row, gap, stored)?
             }
@@ -107,25 +116,42 @@ fn check_order(stored: Option<Seq>, commit: &Commit) -> Result<(), StoreError> {
     }
 }
 
-/// A page of findings, and whether it was cut short of its limit at [`PAGE_BYTES_MAX`].
-pub fn list(connection: &Connection, query: &FindingQuery) -> Result<(Vec<StoredFinding>, bool), StoreError> {
-    let sql = if query.newest_first { LIST_NEWEST } else { LIST_OLDEST };
-    let after = query.after.unwrap_or(if query.newest_first { i64::MAX } else { 0 });
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(
-        named_params! {
-            ":fleet": query.fleet,
-            ":agent": query.agent.map(AgentId::text),
-            ":after": after,
-            ":limit": query.limit,
-        },
-        stored_finding,
-    )?;
+/// What follows `after` of a finding's evidence, in the order it was stored: at most `limit` rows and about
+/// [`PAGE_BYTES_MAX`] bytes. And how many rows are left off behind them.
+pub fn evidence(
+    connection: &Connection,
+    head: &StoredHead,
+    after: i64,
+    limit: u32,
+) -> Result<(Vec<StoredFinding>, u64), StoreError> {
+    let Some(name) = &head.name else {
+        let row = Some(head.worst.clone()).filter(|row| row.cursor > after);
+        return Ok((row.into_iter().collect(), 0));
+    };
+    let agent = head.worst.agent.text();
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM findings WHERE agent = ?1 AND name = ?2 AND id > ?3 ORDER BY id LIMIT ?4"
+    ))?;
+    let rows = statement.query_map(params![agent, name, after, limit], |row| stored_finding(row, 0))?;
+    let (rows, _) = page(rows, PAGE_BYTES_MAX, |row| row.body.len())?;
+    let last = rows.last().map_or(after, |row| row.cursor);
+    let mut behind = connection
+        .prepare_cached("SELECT count(*) FROM findings WHERE agent = ?1 AND name = ?2 AND id > ?3")?;
+    let left_off: i64 = behind.query_row(params![agent, name, last], |row| row.get(0))?;
+    Ok((rows, left_off.cast_unsigned()))
+}
+
+/// As many rows as fit, at least one, and whether that is not all of them.
+pub(super) fn page<T>(
+    rows: impl Iterator<Item = Result<T, rusqlite::Error>>,
+    bytes_max: usize,
+    bytes_of: impl Fn(&T) -> usize,
+) -> Result<(Vec<T>, bool), StoreError> {
     let (mut page, mut bytes) = (Vec::new(), 0);
     for row in rows {
         let row = row?;
-        bytes += row.body.len();
-        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
+        bytes += bytes_of(&row);
+        if bytes > bytes_max && !page.is_empty() {
             return Ok((page, true));
         }
         page.push(row);
@@ -133,27 +159,27 @@ pub fn list(connection: &Connection, query: &FindingQuery) -> Result<(Vec<Stored
     Ok((page, false))
 }
 
-/// The finding of this agent and sequence whose epoch begins with `epoch_prefix` (hexadecimal, upper case).
+/// The evidence of this agent and sequence whose epoch begins with `epoch_prefix` (hexadecimal, upper case).
 pub fn find(
     connection: &Connection,
     agent: AgentId,
     epoch_prefix: &str,
     seq: Seq,
 ) -> Result<Option<StoredFinding>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, agent, epoch, seq, fleet, stored_ns, body FROM findings
-         WHERE agent = ?1 AND seq = ?2 AND substr(hex(epoch), 1, length(?3)) = ?3",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM findings
+         WHERE agent = ?1 AND seq = ?2 AND substr(hex(epoch), 1, length(?3)) = ?3"
+    ))?;
     let found = statement
-        .query_row(params![agent.text(), seq.0.cast_signed(), epoch_prefix], stored_finding)
+        .query_row(params![agent.text(), seq.0.cast_signed(), epoch_prefix], |row| stored_finding(row, 0))
         .optional()?;
     Ok(found)
 }
 
-/// The newest findings of a fleet since a time that are novel behaviour, at most [`NOVEL_MAX`].
+/// The newest evidence of a fleet since a time that is novel behaviour and no repeat of it, at most [`NOVEL_MAX`].
 pub fn novel_since(connection: &Connection, fleet: &str, since: UnixNs) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT body FROM findings WHERE fleet = ?1 AND stored_ns >= ?2 AND reason = ?3
+        "SELECT body FROM findings WHERE fleet = ?1 AND stored_ns >= ?2 AND reason = ?3 AND NOT is_repeat
          ORDER BY id DESC LIMIT ?4",
     )?;
     let novel = v1::Reason::Novel as i32;
@@ -161,35 +187,34 @@ pub fn novel_since(connection: &Connection, fleet: &str, since: UnixNs) -> Resul
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Novel findings looked at together at most: more are drift in any case.
+/// Novel behaviours looked at together at most: more are drift in any case.
 const NOVEL_MAX: u32 = 5_000;
 
-/// How many findings are stored.
+/// How many pieces of evidence are stored.
 pub fn count(connection: &Connection) -> Result<u64, StoreError> {
     let count: i64 = connection.query_row("SELECT count(*) FROM findings", [], |row| row.get(0))?;
     Ok(count.cast_unsigned())
 }
 
-fn stored_finding(row: &Row<'_>) -> Result<StoredFinding, rusqlite::Error> {
+/// The columns of [`COLUMNS`], from `at`.
+pub(super) fn stored_finding(row: &Row<'_>, at: usize) -> Result<StoredFinding, rusqlite::Error> {
     Ok(StoredFinding {
-        cursor: row.get(0)?,
-        agent: row.get(1)?,
-        epoch: Epoch(row.get(2)?),
-        seq: Seq(row.get::<_, i64>(3)?.cast_unsigned()),
-        fleet: row.get(4)?,
-        stored: UnixNs::from_column(row.get(5)?),
-        body: row.get(6)?,
+        cursor: row.get(at)?,
+        agent: row.get(at + 1)?,
+        epoch: Epoch(row.get(at + 2)?),
+        seq: Seq(row.get::<_, i64>(at + 3)?.cast_unsigned()),
+        fleet: row.get(at + 4)?,
+        stored: UnixNs::from_column(row.get(at + 5)?),
+        name: row.get(at + 6)?,
+        count: row.get::<_, i64>(at + 7)?.cast_unsigned(),
+        is_repeat: row.get(at + 8)?,
+        body: row.get(at + 9)?,
+        novel: row.get(at + 10)?,
     })
 }
 
-/// Bytes of findings in one page, except that one always fits. An agent may send findings of any size that a frame
+/// Bytes of messages in one page, except that one always fits. An agent may send findings of any size that a frame
 /// has, and a page is held in memory.
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 
-// Two texts rather than one built at run time: nothing that a caller sends becomes part of a query.
-const LIST_OLDEST: &str = "SELECT id, agent, epoch, seq, fleet, stored_ns, body FROM findings
-     WHERE id > :after AND (:fleet IS NULL OR fleet = :fleet) AND (:agent IS NULL OR agent = :agent)
-     ORDER BY id LIMIT :limit";
-const LIST_NEWEST: &str = "SELECT id, agent, epoch, seq, fleet, stored_ns, body FROM findings
-     WHERE id < :after AND (:fleet IS NULL OR fleet = :fleet) AND (:agent IS NULL OR agent = :agent)
-     ORDER BY id DESC LIMIT :limit";
+const COLUMNS: &str = "id, agent, epoch, seq, fleet, stored_ns, name, count, is_repeat, body, novel";

@@ -6,7 +6,9 @@ pub mod agents;
 pub mod baselines;
 pub mod findings;
 pub mod gaps;
+pub mod heads;
 pub mod learned;
+pub mod prevalence;
 pub mod schema;
 pub mod tokens;
 mod writer;
@@ -98,8 +100,10 @@ impl Store {
         create_private(path)
             .map_err(|cause| open(rusqlite::Error::ToSqlConversionFailure(Box::new(cause))))?;
         let mut connection = Connection::open(path).map_err(open)?;
-        configure_writer(&connection, bytes_max).map_err(open)?;
+        configure_writer(&connection).map_err(open)?;
+        // Before the bound: a store that is full must not keep a newer collector from starting.
         schema::migrate(&mut connection, path)?;
+        bound(&connection, bytes_max).map_err(open)?;
         let (jobs, inbox) = mpsc::channel(JOBS_MAX);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -179,12 +183,15 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path).map(|_file| ())
 }
 
-fn configure_writer(connection: &Connection, bytes_max: u64) -> Result<(), rusqlite::Error> {
+fn configure_writer(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     // FULL, not NORMAL: with WAL only FULL survives a power cut, and an ack promises that.
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+fn bound(connection: &Connection, bytes_max: u64) -> Result<(), rusqlite::Error> {
     let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     let pages = bytes_max / u64::try_from(page_bytes).unwrap_or(1).max(1);
     let pages = i64::try_from(pages).unwrap_or(i64::MAX).clamp(1, PAGES_MAX);

@@ -1,6 +1,8 @@
 //! The store's promises: committed means durable, a failed job undoes only itself, a full disk stores nothing, a newer
 //! schema is refused.
 
+mod grouping;
+
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -10,7 +12,6 @@ use crate::identity::AgentId;
 use crate::identity::secret::Sha256Hash;
 use crate::intake::{Commit, Content, Epoch, FindingRow, Hole, Row, Seq};
 use crate::store::agents::Claims;
-use crate::store::findings::FindingQuery;
 use crate::store::learned::LearnedRow;
 use crate::store::tokens::TokenError;
 use crate::store::{Store, StoreError, agents, findings, gaps, learned, schema, tokens};
@@ -33,8 +34,16 @@ fn commit(after: Option<u64>, seqs: std::ops::RangeInclusive<u64>) -> Commit {
 }
 
 fn row(seq: u64, bytes: usize) -> Row {
-    let finding = FindingRow { time: at(seq), severity: 3, reason: 1, body: vec![0; bytes] };
+    evidence(seq, FindingRow { time: at(seq), severity: 3, reason: 1, body: vec![0; bytes], ..once() })
+}
+
+fn evidence(seq: u64, finding: FindingRow) -> Row {
     Row { first: Seq(seq), seq: Seq(seq), content: Content::Finding(finding) }
+}
+
+/// Something done once.
+fn once() -> FindingRow {
+    FindingRow { count: 1, ..FindingRow::default() }
 }
 
 /// A store with one agent in fleet `web`.
@@ -56,10 +65,13 @@ async fn write_commit(store: &Store, agent: AgentId, commit: Commit) -> Result<u
 }
 
 async fn stored_seqs(store: &Store) -> Vec<u64> {
-    let query = FindingQuery { limit: 1000, ..FindingQuery::default() };
-    let rows: Result<_, StoreError> =
-        store.read(move |connection| findings::list(connection, &query).map(|(rows, _)| rows)).await;
-    rows.unwrap().into_iter().map(|row| row.seq.0).collect()
+    let seqs: Result<Vec<i64>, StoreError> = store
+        .read(|connection| {
+            let mut statement = connection.prepare("SELECT seq FROM findings ORDER BY id")?;
+            Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+        })
+        .await;
+    seqs.unwrap().into_iter().map(i64::cast_unsigned).collect()
 }
 
 async fn high_water(store: &Store, agent: AgentId) -> Option<Seq> {

@@ -2,7 +2,7 @@
 
 use sensor_proto::v1;
 
-use crate::support::{ControlStream, FindingsStream, World, finding, heartbeat, nginx, until};
+use crate::support::{ControlStream, FindingsStream, World, changed, finding, heartbeat, nginx, until};
 
 const BASELINE: &str = "\
 # reviewed
@@ -349,12 +349,13 @@ async fn an_approved_finding_is_allowed_by_the_next_version_and_one_of_a_rule_is
     let (mut control, _) = ControlStream::open(world.connect(&agent).await, &[]).await;
     control.offer().await;
     let novel = finding(1, nginx(v1::Action::Exec, "/usr/bin/curl"), v1::Reason::Novel);
-    let mut floor = finding(2, nginx(v1::Action::Exec, "/memfd:x"), v1::Reason::Floor);
-    let Some(v1::item::Content::Finding(body)) = &mut floor.content else { unreachable!("made above") };
-    body.floor_rule = Some(v1::FloorRule { id: "fileless-exec".to_owned(), ..v1::FloorRule::default() });
-    let mut sigma = finding(3, nginx(v1::Action::Exec, "/usr/bin/nc"), v1::Reason::Sigma);
-    let Some(v1::item::Content::Finding(body)) = &mut sigma.content else { unreachable!("made above") };
-    body.sigma_rules = vec![v1::SigmaRule { id: "r-1".to_owned(), ..v1::SigmaRule::default() }];
+    let floor = changed(finding(2, nginx(v1::Action::Exec, "/memfd:x"), v1::Reason::Floor), |finding| {
+        let id = "fileless-exec".to_owned();
+        finding.floor_rule = Some(v1::FloorRule { id, ..v1::FloorRule::default() });
+    });
+    let sigma = changed(finding(3, nginx(v1::Action::Exec, "/usr/bin/nc"), v1::Reason::Sigma), |finding| {
+        finding.sigma_rules = vec![v1::SigmaRule { id: "r-1".to_owned(), ..v1::SigmaRule::default() }];
+    });
     let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 3).await;
     stream.send_items(vec![novel, floor, sigma]).await;
     assert_eq!(stream.ack().await, 3);
@@ -379,4 +380,86 @@ async fn an_approved_finding_is_allowed_by_the_next_version_and_one_of_a_rule_is
     assert!(error["error"].as_str().unwrap().contains("does not exist"), "{error}");
     let (_, first) = world.get_text(&format!("{PATH}?version=1")).await;
     assert!(first.contains("# reviewed"), "old versions stay as they were");
+}
+
+#[tokio::test]
+async fn of_a_finding_with_several_behaviours_it_must_be_said_what_is_approved() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    world.put(PATH, BASELINE).await;
+    let of_finding = |seq: u64, object: &str, reason: v1::Reason, is_repeat: bool| {
+        changed(finding(seq, nginx(v1::Action::Exec, object), reason), |finding| {
+            (finding.finding, finding.is_repeat) = (if seq < 5 { "a" } else { "b" }.to_owned(), is_repeat);
+        })
+    };
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 6).await;
+    let items = vec![
+        of_finding(1, "/bin/one", v1::Reason::Novel, false),
+        of_finding(2, "/bin/two", v1::Reason::Novel, false),
+        of_finding(3, "/bin/three", v1::Reason::Novel, false),
+        of_finding(4, "/bin/one", v1::Reason::Novel, true),
+        of_finding(5, "/bin/five", v1::Reason::Novel, false),
+        of_finding(6, "/memfd:x", v1::Reason::Sigma, false),
+    ];
+    stream.send_items(items).await;
+    assert_eq!(stream.ack().await, 6);
+    let approve = async |seq: u64, more: &str| {
+        let body = format!(r#"{{"finding":"{}:5e5e5e5e:{seq}"{more}}}"#, agent.id);
+        let (status, body) = world.post(&format!("{PATH}/approve"), &body).await;
+        let (_, yaml) = world.get_text(PATH).await;
+        let is_allowed = ["/bin/one", "/bin/two", "/bin/three", "/bin/five"].map(|name| yaml.contains(name));
+        (status, body["error"].as_str().unwrap_or_default().to_owned(), is_allowed)
+    };
+    let (status, error, _) = approve(1, "").await;
+    assert_eq!(status, 409);
+    assert!(error.contains("has 3 behaviours"), "{error}");
+    assert_eq!(
+        approve(2, "").await,
+        (200, String::new(), [false, true, false, false]),
+        "the one that is named"
+    );
+    let one = r#","behaviours":"one""#;
+    assert_eq!(approve(1, one).await, (200, String::new(), [true, true, false, false]));
+    let (_, whole) = world.get(&format!("/v1/findings/{}:5e5e5e5e:1", agent.id)).await;
+    let cursor: i64 = whole["cursor"].as_str().unwrap().parse().unwrap();
+    let (status, error, _) = approve(1, &format!(r#","behaviours":"all","upto":"{}""#, cursor - 1)).await;
+    assert!(status == 409 && error.contains("has grown"), "nobody has seen all of it: {error}");
+    assert_eq!(approve(1, r#","behaviours":"all""#).await.0, 400, "what was seen must be said");
+    let all = r#","behaviours":"all","upto":"1000""#;
+    assert_eq!(approve(4, all).await, (200, String::new(), [true, true, true, false]), "what is left of it");
+    let (status, error, _) = approve(1, all).await;
+    assert!(status == 409 && error.contains("allow"), "all is allowed already: {error}");
+    let (status, error, is_allowed) = approve(5, all).await;
+    assert!(status == 409 && error.contains(":6: Sigma rule"), "{error}");
+    assert!(!is_allowed[3], "refused as a whole");
+    assert_eq!(approve(5, r#","behaviours":"some""#).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_finding_that_begins_with_a_repetition_is_not_approved_by_its_id_alone() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    world.put(PATH, BASELINE).await;
+    let of_finding = |seq: u64, object: &str, severity: v1::Severity, is_repeat: bool| {
+        changed(finding(seq, nginx(v1::Action::Exec, object), v1::Reason::Novel), |finding| {
+            finding.finding = "a".to_owned();
+            (finding.severity, finding.is_repeat) = (severity.into(), is_repeat);
+        })
+    };
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 2).await;
+    let items = vec![
+        of_finding(1, "/bin/evil", v1::Severity::Low, true),
+        of_finding(2, "/bin/seen", v1::Severity::High, false),
+    ];
+    stream.send_items(items).await;
+    assert_eq!(stream.ack().await, 2);
+    let (_, page) = world.get("/v1/findings").await;
+    assert_eq!(
+        (&page["findings"][0]["object"], &page["findings"][0]["seq"]),
+        (&"/bin/seen".into(), &1.into())
+    );
+    let (status, _) =
+        world.post(&format!("{PATH}/approve"), &format!(r#"{{"finding":"{}:5e5e5e5e:1"}}"#, agent.id)).await;
+    assert_eq!(status, 409);
+    assert!(!world.get_text(PATH).await.1.contains("/bin/evil"));
 }

@@ -5,7 +5,7 @@ use sensor_proto::v1;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{EPOCH, FindingsStream, World, finding, nginx, within};
+use crate::support::{EPOCH, Enrolled, FindingsStream, World, changed, finding, nginx, within};
 
 fn exec(seq: u64) -> v1::Item {
     finding(seq, nginx(v1::Action::Exec, "/usr/bin/curl"), v1::Reason::Novel)
@@ -41,8 +41,21 @@ async fn a_finding_goes_from_the_stream_to_the_query() {
     assert!(first["latency_ms"].is_f64() && first["floor_rule"].is_null());
     assert_eq!(first["rules"], json!([]), "an agent without rules sends none");
 
+    assert_eq!((&first["behaviours"], &first["count"]), (&1.into(), &1.into()));
+    assert_eq!((&first["first_time"], &first["last_time"]), (&first["time"], &first["time"]));
+
     let (status, one) = world.get(&format!("/v1/findings/{}", first["id"].as_str().unwrap())).await;
-    assert_eq!((status, &one), (200, first));
+    assert_eq!(status, 200);
+    let mut whole = first.clone();
+    let mut evidence = first.clone();
+    for name in ["cursor", "behaviours", "first_time", "last_time", "hosts", "fleet_hosts", "is_rare"] {
+        evidence.as_object_mut().unwrap().remove(name);
+    }
+    evidence["is_repeat"] = false.into();
+    whole["evidence"] = json!([evidence]);
+    whole["evidence_left_off"] = 0.into();
+    whole["evidence_next"] = json!(null);
+    assert_eq!(one, whole);
     let (status, _) = world.get(&format!("/v1/findings/{}:5e5e5e5e:3", agent.id)).await;
     assert_eq!(status, 404);
     let (status, error) = world.get("/v1/findings/../../etc").await;
@@ -53,14 +66,14 @@ async fn a_finding_goes_from_the_stream_to_the_query() {
 async fn the_sigma_rules_of_a_finding_are_shown() {
     let world = World::start().await;
     let agent = world.enroll().await;
-    let mut item = finding(1, nginx(v1::Action::Exec, "/usr/bin/curl"), v1::Reason::Sigma);
-    let Some(v1::item::Content::Finding(finding)) = &mut item.content else { panic!("it is a finding") };
-    finding.sigma_rules = vec![v1::SigmaRule {
+    let item = finding(1, nginx(v1::Action::Exec, "/usr/bin/curl"), v1::Reason::Sigma);
+    let rule = v1::SigmaRule {
         id: "r-1".to_owned(),
         title: "A rule".to_owned(),
         level: v1::Severity::High.into(),
         techniques: vec!["T1105".to_owned()],
-    }];
+    };
+    let item = changed(item, |finding| finding.sigma_rules = vec![rule]);
     let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 1).await;
     stream.send_items(vec![item]).await;
     assert_eq!(stream.ack().await, 1);
@@ -77,10 +90,7 @@ async fn a_page_of_huge_findings_is_cut_and_says_so() {
     let agent = world.enroll().await;
     let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 3).await;
     for seq in 1..=3 {
-        let mut item = exec(seq);
-        let Some(v1::item::Content::Finding(finding)) = &mut item.content else { panic!("it is a finding") };
-        finding.tier = "x".repeat(1_500_000);
-        stream.send_items(vec![item]).await;
+        stream.send_items(vec![changed(exec(seq), |finding| finding.tier = "x".repeat(1_500_000))]).await;
         assert_eq!(stream.ack().await, seq);
     }
     let (_, page) = world.get("/v1/findings").await;
@@ -88,6 +98,119 @@ async fn a_page_of_huge_findings_is_cut_and_says_so() {
     let next = page["next"].as_str().expect("there is more");
     let (_, rest) = world.get(&format!("/v1/findings?after={next}")).await;
     assert_eq!((listed(&rest), rest["next"].is_null()), (vec![3], true));
+}
+
+/// Evidence of the finding `name`: nginx starts `object`.
+fn evidence(seq: u64, name: &str, object: &str, severity: v1::Severity) -> v1::Item {
+    changed(finding(seq, nginx(v1::Action::Exec, object), v1::Reason::Novel), |finding| {
+        finding.finding = name.to_owned();
+        finding.severity = severity.into();
+        finding.time_unix_ns = 1_800_000_000_000_000_000 + seq * 1_000_000_000;
+    })
+}
+
+#[tokio::test]
+async fn all_evidence_of_a_finding_is_listed_as_one_with_the_worst_in_front() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 4).await;
+    let low = evidence(1, "7-5-1/1", "/bin/low", v1::Severity::Low);
+    let high = evidence(2, "7-5-1/1", "/bin/high", v1::Severity::High);
+    let again = changed(evidence(3, "7-5-1/1", "/bin/low", v1::Severity::Low), |finding| {
+        (finding.count, finding.is_repeat) = (40, true);
+    });
+    stream.send_items(vec![low, high, again, exec(4)]).await;
+    assert_eq!(stream.ack().await, 4);
+
+    let (_, page) = world.get("/v1/findings").await;
+    assert_eq!(listed(&page), [1, 4], "by the first of each");
+    let told = &page["findings"][0];
+    let id = |seq: u64| format!("{}:5e5e5e5e:{seq}", agent.id);
+    assert_eq!((&told["id"], &told["severity"]), (&id(1).into(), &"high".into()));
+    assert_eq!(
+        (&told["object"], &told["time"]),
+        (&"/bin/high".into(), &"2027-01-15T08:00:02.000000000Z".into())
+    );
+    assert_eq!((&told["behaviours"], &told["count"]), (&2.into(), &42.into()));
+    assert_eq!(told["first_time"], "2027-01-15T08:00:01.000000000Z");
+    assert_eq!(told["last_time"], "2027-01-15T08:00:03.000000000Z");
+
+    for seq in 1..=3 {
+        let (status, whole) = world.get(&format!("/v1/findings/{}", id(seq))).await;
+        assert_eq!(
+            (status, &whole["id"], &whole["count"]),
+            (200, &id(1).into(), &42.into()),
+            "by the id of any"
+        );
+        let evidence = whole["evidence"].as_array().unwrap();
+        let told: Vec<_> = evidence
+            .iter()
+            .map(|piece| (&piece["id"], &piece["object"], &piece["count"], &piece["is_repeat"]))
+            .collect();
+        let expected = [
+            (&id(1).into(), &"/bin/low".into(), &1.into(), &false.into()),
+            (&id(2).into(), &"/bin/high".into(), &1.into(), &false.into()),
+            (&id(3).into(), &"/bin/low".into(), &40.into(), &true.into()),
+        ];
+        assert_eq!(told, expected);
+    }
+    let (_, status) = world.get("/v1/status").await;
+    assert_eq!((&status["findings"], &status["evidence"]), (&2.into(), &4.into()));
+    let (_, fleets) = world.get("/v1/fleets").await;
+    assert_eq!(fleets["fleets"][0]["findings"], 2);
+}
+
+#[tokio::test]
+async fn who_follows_the_list_sees_a_finding_again_when_it_has_grown() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 3).await;
+    stream.send_items(vec![evidence(1, "a", "/bin/x", v1::Severity::Low), exec(2)]).await;
+    assert_eq!(stream.ack().await, 2);
+    let (_, page) = world.get("/v1/findings").await;
+    let cursor = page["findings"][1]["cursor"].as_str().unwrap();
+    stream.send_items(vec![evidence(3, "a", "/bin/y", v1::Severity::Low)]).await;
+    assert_eq!(stream.ack().await, 3);
+    let (_, news) = world.get(&format!("/v1/findings?after={cursor}")).await;
+    assert_eq!((listed(&news), &news["findings"][0]["behaviours"]), (vec![1], &2.into()));
+}
+
+#[tokio::test]
+async fn evidence_beyond_a_page_is_counted_and_can_be_asked_for() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 3).await;
+    for seq in 1..=3 {
+        let huge = evidence(seq, "a", "/bin/x", v1::Severity::Low);
+        stream.send_items(vec![changed(huge, |finding| finding.tier = "x".repeat(1_500_000))]).await;
+        assert_eq!(stream.ack().await, seq);
+    }
+    let path = format!("/v1/findings/{}:5e5e5e5e:1", agent.id);
+    let seqs = |whole: &serde_json::Value| -> Vec<u64> {
+        whole["evidence"].as_array().unwrap().iter().map(|piece| piece["seq"].as_u64().unwrap()).collect()
+    };
+    let (_, whole) = world.get(&path).await;
+    assert_eq!((seqs(&whole), &whole["evidence_left_off"]), (vec![1, 2], &1.into()));
+    let next = whole["evidence_next"].as_str().expect("there is more");
+    let (_, rest) = world.get(&format!("{path}?after={next}")).await;
+    assert_eq!((seqs(&rest), &rest["evidence_left_off"]), (vec![3], &0.into()));
+    assert!(rest["evidence_next"].is_null());
+}
+
+#[tokio::test]
+async fn findings_of_an_incident_are_listed_for_its_agent() {
+    let world = World::start().await;
+    let agent = world.enroll().await;
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agent).await, 1, 2).await;
+    let other = changed(exec(2), |finding| finding.incident = "8-1-1".to_owned());
+    stream.send_items(vec![exec(1), other]).await;
+    assert_eq!(stream.ack().await, 2);
+    let (_, page) = world.get(&format!("/v1/findings?agent={}&incident=8-1-1", agent.id)).await;
+    assert_eq!(listed(&page), [2]);
+    for path in ["/v1/findings?incident=8-1-1", "/v1/gaps?incident=8-1-1"] {
+        let (status, error) = world.get(path).await;
+        assert_eq!(status, 400, "{error}");
+    }
 }
 
 #[tokio::test]
@@ -267,4 +390,54 @@ async fn two_agents_with_the_same_epoch_do_not_mix() {
     assert_eq!(page["findings"][0]["agent"], two.id);
     assert_eq!(listed(&page), vec![1]);
     assert_eq!(EPOCH.len(), 16);
+}
+
+#[tokio::test]
+async fn what_is_novel_on_one_host_of_many_is_worse_until_others_do_it() {
+    let world = World::start().await;
+    let mut agents = vec![world.enroll().await];
+    for _ in 1..20 {
+        agents.push(world.enroll_another("web").await);
+    }
+    let low = || changed(exec(1), |finding| finding.severity = v1::Severity::Low.into());
+    let found = async |agent: &Enrolled| {
+        let (mut stream, _) = FindingsStream::hello(world.connect(agent).await, 1, 1).await;
+        stream.send_items(vec![low()]).await;
+        assert_eq!(stream.ack().await, 1);
+        let (_, page) = world.get("/v1/findings").await;
+        let first = &page["findings"][0];
+        ["severity", "hosts", "fleet_hosts", "is_rare"].map(|name| first[name].clone())
+    };
+    assert_eq!(found(&agents[0]).await, [json!("medium"), json!(1), json!(20), json!(true)]);
+    assert_eq!(found(&agents[1]).await, [json!("low"), json!(2), json!(20), json!(false)]);
+    // Another program's doing, another fleet's, and one that has gone.
+    let of_other = changed(low(), |finding| {
+        finding.behaviour.as_mut().unwrap().subject = "/usr/bin/other".to_owned();
+    });
+    let elsewhere = world.enroll_another("db").await;
+    for (agent, item) in [(&agents[2], of_other), (&elsewhere, low())] {
+        let (mut stream, _) = FindingsStream::hello(world.connect(agent).await, 1, 1).await;
+        stream.send_items(vec![item]).await;
+        assert_eq!(stream.ack().await, 1);
+    }
+    let (_, page) = world.get("/v1/findings?fleet=web").await;
+    let hosts: Vec<_> = page["findings"].as_array().unwrap().iter().map(|one| one["hosts"].clone()).collect();
+    assert_eq!(hosts, [2, 2, 1]);
+    let (status, _) = world.post(&format!("/v1/agents/{}/revoke", agents[1].id), "").await;
+    assert_eq!(status, 200);
+    let (_, page) = world.get("/v1/findings?fleet=web").await;
+    let first = &page["findings"][0];
+    assert_eq!((&first["hosts"], &first["fleet_hosts"]), (&json!(1), &json!(19)));
+
+    let other = changed(low(), |finding| finding.reason = v1::Reason::Floor.into());
+    let (mut stream, _) = FindingsStream::hello(world.connect(&agents[3]).await, 1, 1).await;
+    stream.send_items(vec![other]).await;
+    assert_eq!(stream.ack().await, 1);
+    let (_, page) = world.get("/v1/findings?fleet=web&order=newest").await;
+    let floor = &page["findings"][0];
+    assert_eq!(
+        (&floor["severity"], &floor["hosts"]),
+        (&json!("low"), &json!(null)),
+        "not a matter of how many"
+    );
 }

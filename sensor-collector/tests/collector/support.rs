@@ -357,8 +357,18 @@ pub(crate) fn finding(seq: u64, behaviour: v1::Behaviour, reason: v1::Reason) ->
         incident: "7-5-1".to_owned(),
         baseline_version: 1,
         hostname: "host-a".to_owned(),
+        finding: String::new(),
+        count: 0,
+        is_repeat: false,
     };
     v1::Item { seq, content: Some(v1::item::Content::Finding(finding)), first_seq: 0 }
+}
+
+/// The item with another finding in it.
+pub(crate) fn changed(mut item: v1::Item, change: impl FnOnce(&mut v1::Finding)) -> v1::Item {
+    let Some(v1::item::Content::Finding(finding)) = &mut item.content else { panic!("it is a finding") };
+    change(finding);
+    item
 }
 
 /// nginx does something.

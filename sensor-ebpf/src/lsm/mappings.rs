@@ -55,7 +55,7 @@ pub extern "C" fn lsm_emit_mapping(file: u64, protection: u64, errno: u32) -> u3
         draft.put(BODY + offset_of!(FileBody, open_flags), protection as u32);
         draft.put(BODY + offset_of!(FileBody, flags), 0u32);
         draft.put(BODY + offset_of!(FileBody, result), errno);
-        draft.put(BODY + offset_of!(FileBody, reserved), 0u32);
+        draft.put(BODY + offset_of!(FileBody, stamp), 0u32);
         let place =
             Place { mount: file.follow(&at::FILE_PATH_MNT)?, dentry: file.follow(&at::FILE_PATH_DENTRY)? };
         path::append(draft, BODY + offset_of!(FileBody, path), &place);

@@ -6,7 +6,7 @@
 use super::{argument, pointer, pointer_errno};
 use crate::draft::{BODY, Draft, bounded_reference};
 use crate::emit::{emit_from, is_agent, lose};
-use crate::files::{file_of, fill, fill_failed, inspect, place_of};
+use crate::files::{file_of, fill_failed, inspect, place_of, report};
 use crate::globals as at;
 use crate::path;
 use crate::read::{Address, read};
@@ -72,9 +72,7 @@ fn open(dirfd: i32, name: Address, how: Address, file: u64) -> i32 {
 pub extern "C" fn lsm_opened(file: u64, open_flags: u32) -> u32 {
     match inspect(Address(file), open_flags, 0) {
         Ok(None) => {}
-        Ok(Some(opened)) => {
-            emit_from(Tier::LSM, Kind::FILE_OPEN, size_of::<FileBody>(), |draft| fill(draft, &opened));
-        }
+        Ok(Some(opened)) => report(Tier::LSM, &opened),
         Err(reason) => {
             lose(Kind::FILE_OPEN, reason);
         }

@@ -9,6 +9,7 @@ use crate::emit::{emit_from, lose};
 use crate::globals::{DENTRY_INODE, DENTRY_NAME, INODE_INO, INODE_SB, SB_DEV};
 use crate::path::{self, Place};
 use crate::read::Address;
+use crate::verdicts;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::macros::map;
@@ -176,6 +177,10 @@ pub extern "C" fn lsm_emit_name(text: u64, result: u32) -> u32 {
     let Some(pending) = PENDING.get_ptr_mut(thread) else { return 0 };
     // SAFETY: as in `begin`.
     let pending = unsafe { &*pending };
+    let makes_directory = pending.kind == u32::from(Kind::FILE_MKDIR.0) && result == 0;
+    if makes_directory {
+        verdicts::note_new_directory();
+    }
     emit_from(Tier::LSM, Kind(pending.kind as u16), size_of::<NameBody>(), |draft| {
         draft.put(BODY + offset_of!(NameBody, inode), pending.inode);
         draft.put(BODY + offset_of!(NameBody, value), pending.value);
@@ -191,6 +196,9 @@ pub extern "C" fn lsm_emit_name(text: u64, result: u32) -> u32 {
         draft.put(BODY + offset_of!(NameBody, second_text_len), second_text_len);
         Ok(())
     });
+    if makes_directory {
+        verdicts::note_new_directory();
+    }
     forget(thread)
 }
 

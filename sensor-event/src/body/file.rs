@@ -41,8 +41,9 @@ pub struct FileBody {
     pub flags: FileFlags,
     /// 0 for success or a positive errno.
     pub result: i32,
-    /// Always zero.
-    pub reserved: u32,
+    /// Of an open that succeeded: how often what it may be judged by had changed, as far as the kernel side remembers
+    /// verdicts; else 0.
+    pub stamp: u32,
     /// The file, walked by the kernel; of an open that failed, the directory that `name` starts at.
     pub path: PathRef,
     /// The name given to an open that failed, as [`NameBody::name`]; else empty.

@@ -88,8 +88,8 @@ pub struct ExecBody {
     pub interpreter_len: u16,
     /// Bytes of argv: NUL-terminated arguments.
     pub argv_len: u16,
-    /// Always zero.
-    pub reserved: u16,
+    /// Low half of `task->self_exec_id`, which every exec raises; 0 when unknown.
+    pub exec_id: u16,
 }
 
 /// [`crate::Kind::FORK`]. The header describes the caller; `parent` may differ (`CLONE_PARENT`). No tail.

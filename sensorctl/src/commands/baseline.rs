@@ -27,7 +27,14 @@ pub(super) fn run(client: &Client, command: &BaselineCommand, json: bool) -> Res
             push(client, fleet, *base, &file, json)
         }
         BaselineCommand::Diff { fleet, file } => diff(client, fleet, file.as_deref(), json),
-        BaselineCommand::Approve { finding } => approve(client, finding, json),
+        BaselineCommand::Approve { finding, all, one } => {
+            let more = match all {
+                Some(upto) => json!({ "behaviours": "all", "upto": upto }),
+                None if *one => json!({ "behaviours": "one" }),
+                None => json!({}),
+            };
+            approve(client, finding, more, json)
+        }
         BaselineCommand::Maturity { fleet } => maturity(client, fleet, json),
         BaselineCommand::Status { fleet } => status(client, fleet, json),
     }
@@ -102,13 +109,14 @@ fn diff(client: &Client, fleet: &str, file: Option<&FilePath>, json: bool) -> Re
     Ok(if diff.is_empty() { "no difference\n".to_owned() } else { diff })
 }
 
-fn approve(client: &Client, finding: &str, json: bool) -> Result<String> {
+fn approve(client: &Client, finding: &str, mut wanted: Value, json: bool) -> Result<String> {
     let found = client.get(&Path::new(&["v1", "findings", finding]))?;
     let fleet =
         found["fleet"].as_str().ok_or_else(|| anyhow!("finding {finding}: the answer names no fleet"))?;
-    let id = found["id"].as_str().unwrap_or(finding);
     let path = Path::new(&["v1", "fleets", fleet, "baseline", "approve"]);
-    let answer = client.post(&path, &json!({ "finding": id }))?;
+    // The id as given: that of the answer is the finding's, and evidence has one of its own.
+    wanted["finding"] = finding.into();
+    let answer = client.post(&path, &wanted)?;
     Ok(if json { as_json(&answer) } else { stored(&answer) })
 }
 

@@ -4,7 +4,7 @@
 use crate::noise::Noise;
 use crate::{require_live_kernel, scratch};
 use anyhow::{Context, Result};
-use sensor_tests::{Fleet, binaries, output, wait_for};
+use sensor_tests::{Fleet, binaries, copy_program, output, wait_for};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -81,7 +81,7 @@ fn without_privileges_the_missing_capability_is_named() -> Result<()> {
     // The build folder may be closed to other users.
     let scratch = scratch()?;
     let program = scratch.path().join("sensor-agent");
-    std::fs::copy(binaries()?.join("sensor-agent"), &program)?;
+    copy_program(binaries()?.join("sensor-agent"), &program);
     output(Command::new("chmod").arg("0755").arg(scratch.path()).arg(&program))?;
     let mut watch = Command::new("setpriv");
     watch.args([
@@ -152,10 +152,10 @@ fn a_full_disk_degrades_and_recovers() -> Result<()> {
         let agents = fleet.sensorctl_json(&["agents", "list"])?.to_string();
         Ok((agents.contains("degraded") && agents.contains("full")).then_some(()))
     })?;
-    let before = fleet.findings_of(&noise.workload())?.len();
+    let before = fleet.count_of(&noise.workload())?;
     std::fs::remove_file(&filler)?;
     wait_for("findings after the disk has room again", LIMIT, || {
-        Ok((fleet.findings_of(&noise.workload())?.len() > before).then_some(()))
+        Ok((fleet.count_of(&noise.workload())? > before).then_some(()))
     })?;
     drop(noise);
     agent.stop();

@@ -114,7 +114,25 @@ fn settle(fleet: &Fleet, agent: &Agent) -> Result<i64> {
         |row| row.get(0),
     )?;
     ensure!(holes == 0, "{holes} holes that nobody declared");
+    check_heads(fleet)?;
     Ok(accepted)
+}
+
+/// Whatever was killed when: findings add up to their evidence.
+fn check_heads(fleet: &Fleet) -> Result<()> {
+    let connection = open(&fleet.state().join("collector.db"))?;
+    let sums = |table: &str, findings: &str, behaviours: &str, last: &str| -> Result<[i64; 4]> {
+        let sql = format!("SELECT {findings}, {behaviours}, sum(count), max({last}) FROM {table}");
+        Ok(connection.query_row(&sql, [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?)
+    };
+    let heads = sums("heads", "count(*)", "sum(behaviours)", "last_row")?;
+    let evidence = sums("findings", "count(DISTINCT coalesce(name, id))", "sum(NOT is_repeat)", "id")?;
+    ensure!(
+        heads == evidence,
+        "findings, behaviours, count and last row are {heads:?}, of evidence {evidence:?}"
+    );
+    println!("{} findings, {} behaviours, done {} times", heads[0], heads[1], heads[2]);
+    Ok(())
 }
 
 type Stored = (Vec<u8>, RangeInclusive<i64>);

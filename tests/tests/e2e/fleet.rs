@@ -35,14 +35,14 @@ fn two_agents_learn_together_and_get_every_version() -> Result<()> {
 
     // `push` fails unless every agent reports APPLIED within its five seconds.
     let version = fleet.push(&armed("pair", &workload))?;
-    let findings = wait_for("findings of both agents", LIMIT, || {
-        let findings = fleet.findings_of(&workload)?;
+    let evidence = wait_for("findings of both agents", LIMIT, || {
+        let evidence = fleet.evidence_of(&workload)?;
         let agents: std::collections::BTreeSet<_> =
-            findings.iter().map(|finding| finding.text("agent")).collect();
-        Ok((agents.len() == 2).then(|| findings.clone()))
+            evidence.iter().map(|piece| piece.text("agent")).collect();
+        Ok((agents.len() == 2).then(|| evidence.clone()))
     })?;
     let written =
-        findings.iter().find(|finding| finding.action() == "write" && finding.object().ends_with("/steady"));
+        evidence.iter().find(|piece| piece.action() == "write" && piece.object().ends_with("/steady"));
     let written = written.cloned();
 
     let broken = scratch.path().join("broken.yaml");

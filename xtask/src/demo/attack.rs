@@ -1,4 +1,4 @@
-//! The intrusion: what is run through the service's hole, and which findings it must leave. Harmless: a copy of
+//! The intrusion: what is run through the service's hole, and which evidence it must leave. Harmless: a copy of
 //! `true`, a file in the service's private cron folder, a connection to a socket of the demo. Decides only; the
 //! target runs it.
 
@@ -38,24 +38,24 @@ impl Attack {
     }
 
     /// Whether exec, connect and file write of the first strike were all found.
-    pub(super) fn is_complete(&self, findings: &[Finding]) -> bool {
+    pub(super) fn is_complete(&self, evidence: &[Finding]) -> bool {
         let dropped = self.dropped.to_string_lossy();
         let cron = format!("{CRON_FOLDER}/backdoor");
         let has = |action: &str, object: &str| {
-            findings.iter().any(|finding| finding.action() == action && finding.object() == object)
+            evidence.iter().any(|piece| piece.action() == action && piece.object() == object)
         };
-        has("exec", &dropped) && has("write", &cron) && self.finding_to_approve(findings).is_some()
+        has("exec", &dropped) && has("write", &cron) && self.evidence_to_approve(evidence).is_some()
     }
 
-    /// The finding of the connection.
-    pub(super) fn finding_to_approve<'a>(&self, findings: &'a [Finding]) -> Option<&'a Finding> {
+    /// The evidence of the connection.
+    pub(super) fn evidence_to_approve<'a>(&self, evidence: &'a [Finding]) -> Option<&'a Finding> {
         let port = format!(" {}", self.port());
-        findings.iter().find(|finding| finding.action() == "connect" && finding.object().ends_with(&port))
+        evidence.iter().find(|piece| piece.action() == "connect" && piece.object().ends_with(&port))
     }
 
-    /// Whether `finding` is what the second strike does after the connection.
-    pub(super) fn is_marker(&self, finding: &Finding) -> bool {
-        finding.action() == "write" && finding.object() == self.marker.to_string_lossy()
+    /// Whether `piece` is what the second strike does after the connection.
+    pub(super) fn is_marker(&self, piece: &Finding) -> bool {
+        piece.action() == "write" && piece.object() == self.marker.to_string_lossy()
     }
 
     fn connection(&self) -> String {

@@ -2,7 +2,7 @@
 //! parser: it relies on the canonical form that `baseline pull` writes. Pure.
 
 /// The candidate's head and `workload` alone; `None` when the candidate lacks it.
-pub(super) fn only_workload(candidate: &str, workload: &str) -> Option<String> {
+pub(crate) fn only_workload(candidate: &str, workload: &str) -> Option<String> {
     let mut kept = String::new();
     let mut found = false;
     let mut inside = true;

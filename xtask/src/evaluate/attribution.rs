@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(super) struct Outcome<'a> {
     pub(super) run: &'a Run,
     pub(super) attack: &'a Attack,
-    /// Of that very run.
+    /// What was found of that very run, each behaviour by itself.
     pub(super) findings: Vec<&'a Finding>,
     /// What it did that the kernel can show, beyond the launcher.
     pub(super) did: BTreeMap<Kind, BTreeSet<String>>,
@@ -50,6 +50,11 @@ impl Outcome<'_> {
     /// Whether a finding has one of these severities.
     pub(super) fn is_found_at(&self, severities: &[&str]) -> bool {
         self.findings.iter().any(|finding| severities.contains(&finding.severity.as_str()))
+    }
+
+    /// Findings as an operator sees them.
+    pub(super) fn findings_told(&self) -> usize {
+        self.findings.iter().map(|finding| &finding.finding).collect::<BTreeSet<_>>().len()
     }
 
     pub(super) fn incidents(&self) -> usize {

@@ -1,5 +1,6 @@
 //! The ordinary days: recorded, learned from, judged. Not what happens on them. It may use the agent and a room.
 
+use super::containers::Containers;
 use super::day::{Host, Work};
 use super::room::{Room, Site, room_of};
 use super::sensor::{Finding, Judged, Learned, Proposal, Sensor};
@@ -8,10 +9,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The room of the host that days pass on.
-const HOST_ROOM: u32 = 1;
+pub(super) const HOST_ROOM: u32 = 1;
 
 /// Days that rules have to fire on, before what they found is proposed to be silenced.
 const REVIEWED_MIN: usize = 2;
+
+/// What days pass on.
+pub(super) struct Machine<'a> {
+    pub(super) site: &'a Site,
+    pub(super) works: &'a [Work],
+    /// Where containers are among the works.
+    pub(super) containers: Option<&'a Containers>,
+}
 
 /// How many days, and what they come from.
 pub(super) struct Schedule {
@@ -67,16 +76,15 @@ impl Spent {
 
 /// Lets days pass and judges the later ones by what was learned of the earlier ones.
 pub(super) fn measure(
-    site: &Site,
+    machine: &Machine<'_>,
     sensor: &Sensor,
-    works: &[Work],
     schedule: &Schedule,
     folder: &Path,
 ) -> Result<Benign> {
     let workloads: Vec<String> =
-        works.iter().flat_map(|work| work.workloads).map(|name| (*name).to_owned()).collect();
+        machine.works.iter().flat_map(|work| work.workloads).map(|name| (*name).to_owned()).collect();
     let Recordings { learn: learn_days, judge: judge_days, change, lost } =
-        record(site, sensor, works, schedule, folder)?;
+        record(machine, sensor, schedule, folder)?;
     let days: Vec<&Path> = learn_days.iter().map(PathBuf::as_path).collect();
     let (mut curve, mut reviewed) = (Vec::new(), Vec::new());
     let (mut learned, mut baseline, mut proposal) = (Vec::new(), PathBuf::new(), None);
@@ -108,7 +116,7 @@ pub(super) fn measure(
     };
     let (change, change_reviewed) = (of_change(sensor)?, of_change(&silent)?);
     Ok(Benign {
-        works: works.to_vec(),
+        works: machine.works.to_vec(),
         workloads,
         learn_days,
         baseline,
@@ -160,21 +168,16 @@ struct Recordings {
 }
 
 /// A recording of each day to learn from, of each to judge, and of the planned change.
-fn record(
-    site: &Site,
-    sensor: &Sensor,
-    works: &[Work],
-    schedule: &Schedule,
-    folder: &Path,
-) -> Result<Recordings> {
+fn record(machine: &Machine<'_>, sensor: &Sensor, schedule: &Schedule, folder: &Path) -> Result<Recordings> {
+    let containerd = machine.containers.map(Containers::state);
     let (mut recordings, mut lost) = (Vec::new(), 0);
     let mut host = None;
     for number in 0..schedule.learn + schedule.judge {
         println!("evaluate: day {} of {}", number + 1, schedule.learn + schedule.judge);
-        let recorder = sensor.record(&folder.join(format!("day-{number}.rec")))?;
+        let recorder = sensor.record(&folder.join(format!("day-{number}.rec")), containerd.as_deref())?;
         let host = match &host {
             Some(host) => host,
-            None => host.insert(Host::boot(Room::open(site, HOST_ROOM)?, works)?),
+            None => host.insert(Host::boot(Room::open(machine.site, HOST_ROOM)?, machine)?),
         };
         host.pass(number, schedule.seed).with_context(|| format!("day {}", number + 1))?;
         let recorded = recorder.stop()?;
@@ -182,7 +185,7 @@ fn record(
         recordings.push(recorded.path);
     }
     let host = host.context("no day has passed")?;
-    let recorder = sensor.record(&folder.join("change.rec"))?;
+    let recorder = sensor.record(&folder.join("change.rec"), containerd.as_deref())?;
     host.change(schedule.seed).context("the planned change")?;
     let change = recorder.stop()?;
     let learn = usize::try_from(schedule.learn).context("too many days")?;

@@ -2,6 +2,8 @@
 //! contents. Not what they are judged by. It may run things in a room.
 
 use super::attack::{Ending, ask, cron_job, login, one_liner, start_service};
+use super::benign::Machine;
+use super::containers::{self, Containers};
 use super::corpus::Shell;
 use super::room::{Place, Room};
 use anyhow::{Context, Result, bail, ensure};
@@ -28,6 +30,11 @@ const CI: Place = Place::Unit("evaluate-ci.service");
 const BUILD: Place = Place::Unit("evaluate-build.service");
 const PACKAGES: Place = Place::Unit("evaluate-packages.service");
 const PYTHON: Place = Place::Unit("evaluate-python.service");
+
+/// The part of the days that needs containerd.
+pub(super) const CONTAINERS: &str = "containers";
+/// Hours from one container's job to the next.
+const JOB_HOURS: u64 = 4;
 
 /// A part of the days that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +85,11 @@ pub(super) const WORKS: &[Work] = &[
         workloads: &["unit:evaluate-python.service"],
         what: "a wheel built and installed into a new venv",
     },
+    Work {
+        name: CONTAINERS,
+        workloads: containers::WORKLOADS,
+        what: "a web server in a container with health checks, and a job's container every four hours, by containerd",
+    },
 ];
 
 /// The works of these names, all when there are none.
@@ -126,14 +138,19 @@ impl Dice {
 pub(super) struct Host<'a> {
     room: Room,
     works: &'a [Work],
+    containers: Option<&'a Containers>,
     /// Held by what uses the package manager: cron's daily jobs do too, and dpkg does not wait for its lock.
     packages: Mutex<()>,
 }
 
 impl<'a> Host<'a> {
     /// Opens a room and starts the services in it.
-    pub(super) fn boot(room: Room, works: &'a [Work]) -> Result<Self> {
-        let host = Self { room, works, packages: Mutex::new(()) };
+    pub(super) fn boot(room: Room, machine: &Machine<'a>) -> Result<Self> {
+        let Machine { works, containers, .. } = *machine;
+        let host = Self { room, works, containers, packages: Mutex::new(()) };
+        if let Some(containers) = containers {
+            containers.serve()?;
+        }
         if host.has("web") {
             start_service(&host.room)?;
         }
@@ -172,7 +189,7 @@ impl<'a> Host<'a> {
         let (ci, packages, python) = (dice.next(), dice.next(), dice.next());
         std::thread::scope(|scope| {
             let builds = scope.spawn(|| self.build(number, ci, packages, python));
-            let served = self.serve(&mut dice, &date);
+            let served = self.serve(&mut dice, &date).and_then(|()| self.contain(number, seed, &date));
             let built = builds.join().expect("no thread panics");
             served.and(built)
         })
@@ -223,6 +240,17 @@ impl<'a> Host<'a> {
         }
         if self.has("postgresql") {
             self.script(DATABASE, &["/opt/evaluate/database.sh", &dice.seed(), date])?;
+        }
+        Ok(())
+    }
+
+    /// What containers do in a day.
+    fn contain(&self, number: u64, seed: u64, date: &str) -> Result<()> {
+        let Some(containers) = self.containers else { return Ok(()) };
+        let mut dice = Dice::new(!seed.wrapping_mul(1_000_003).wrapping_add(number));
+        for hour in (0..HOURS).step_by(JOB_HOURS as usize) {
+            containers.check(&format!("check-{number}-{hour}"))?;
+            containers.job(&format!("job-{number}-{hour}"), date, &mut dice)?;
         }
         Ok(())
     }

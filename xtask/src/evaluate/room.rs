@@ -57,6 +57,11 @@ impl Site {
         Ok(site)
     }
 
+    /// The control group of a room, from the root.
+    pub(super) fn slice_of(&self, number: u32) -> String {
+        format!("/system.slice/{SLICE}/room-{number}.slice")
+    }
+
     /// A folder that goes with the site.
     pub(super) fn scratch(&self) -> &Path {
         self.scratch.path()
@@ -129,8 +134,10 @@ impl Room {
     /// A command that runs `arguments` in the room, as root, in `folder` of it.
     pub(super) fn command(&self, place: Place, folder: &str, arguments: &[&str]) -> Result<Command> {
         let group = self.group(place)?;
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(group.join("cgroup.procs"));
+        // Who starts the evaluation behind an `&` has it ignore interrupts, which no service does.
+        let mut command = Command::new("env");
+        command.args(["--default-signal", "sh", "-c", "echo 0 > \"$0\" && exec \"$@\""]);
+        command.arg(group.join("cgroup.procs"));
         command.args(["setpriv", CAPABILITIES_DROPPED, "nsenter", "--target"]).arg(self.pid.to_string());
         command.args(["--mount", "--pid", "--net", "--ipc", "--uts", "--root", "--"]);
         // A shell, since attacks are started by one anyway: another program would hide that an attack runs it.

@@ -48,7 +48,7 @@ pub(super) struct Judged {
     pub(super) milliseconds: f64,
 }
 
-/// One finding, as the agent prints it.
+/// One behaviour that was found, as the agent prints it: evidence of a finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) time_ns: u64,
@@ -66,6 +66,8 @@ pub(super) struct Finding {
     /// Of the acting process.
     pub(super) cgroup: String,
     pub(super) incident: String,
+    /// What is the same here is one finding to an operator.
+    pub(super) finding: String,
     /// The entry of the baseline that comes closest, empty when there is none.
     pub(super) nearest: String,
 }
@@ -92,6 +94,7 @@ impl Finding {
             object: text(value, "object")?,
             cgroup: text(&value["process"], "cgroup")?,
             incident: text(value, "incident")?,
+            finding: text(value, "finding")?,
             nearest: value["explanation"]["nearest"][0].as_str().unwrap_or_default().to_owned(),
         })
     }
@@ -184,10 +187,13 @@ impl Sensor {
         serde_json::from_slice(&output.stdout).context("sensor-agent check --json: not JSON")
     }
 
-    /// Records the host from now on; waits until everything is seen.
-    pub(super) fn record(&self, path: &Path) -> Result<Recorder> {
+    /// Records the host from now on; waits until everything is seen. `containerd` is the state folder of one to ask.
+    pub(super) fn record(&self, path: &Path, containerd: Option<&Path>) -> Result<Recorder> {
         let mut command = Command::new(&self.binary);
         command.args(["record", "--output"]).arg(path).stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some(state) = containerd {
+            command.arg("--containerd").arg(state);
+        }
         let mut child = command.stderr(Stdio::piped()).spawn().context("starting sensor-agent record")?;
         let mut lines = BufReader::new(child.stderr.take().expect("stderr was piped above")).lines();
         let mut told = Vec::new();

@@ -5,11 +5,12 @@ use super::super::learn::print_withheld;
 use super::super::live::Wish;
 use super::super::replay::Replay;
 use super::super::sigma::SigmaArguments;
+use super::wanted::Wanted;
 use super::{FloorArguments, check_text, write};
 use crate::enrich::process_table::Scope;
 use sensor_baseline::{
-    Action, Baseline, Behaviour, Candidate, HostId, Learned, Learner, LearnerLimits, Observation, Remembered,
-    Seen, Verdict, Workload, expected, merge,
+    Action, Baseline, Behaviour, Candidate, HostId, Learned, Learner, LearnerLimits, Remembered, Seen,
+    Verdict, Workload, expected, merge,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
         let wish = Wish { rules: Arc::clone(&rules), ..Wish::new(Arc::clone(&floor), Scope::Host) };
         Replay::open(recording, wish)?.run(|output| {
             for (observation, verdict) in output.observations.drain(..) {
-                if !wanted.has(&observation) {
+                if !wanted.has(&observation.behaviour.workload) {
                     continue;
                 }
                 match (learner.observe(&observation), verdict) {
@@ -62,7 +63,7 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
                 }
             }
             for (observation, rule) in output.withheld.drain(..) {
-                if wanted.has(&observation) {
+                if wanted.has(&observation.behaviour.workload) {
                     learner.withhold(&observation, &rule);
                 }
             }
@@ -95,32 +96,6 @@ pub(super) fn run(arguments: &LearnArguments) -> anyhow::Result<ExitCode> {
 fn new_max(text: &str) -> Result<f64, &'static str> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
     number.ok_or("expected a number of at least 0")
-}
-
-/// The workloads that were asked for, and which of them were not met yet.
-struct Wanted<'a> {
-    names: &'a [String],
-    missing: BTreeSet<&'a str>,
-}
-
-impl<'a> Wanted<'a> {
-    fn new(names: &'a [String]) -> Self {
-        Self { names, missing: names.iter().map(String::as_str).collect() }
-    }
-
-    /// Whether this workload is to be learned.
-    fn has(&mut self, observation: &Observation) -> bool {
-        let workload = &observation.behaviour.workload.0;
-        self.missing.remove(workload.as_str());
-        self.names.is_empty() || self.names.contains(workload)
-    }
-
-    /// A name that nothing was recorded of is a misspelt one.
-    fn check(&self) -> anyhow::Result<()> {
-        let missing: Vec<_> = self.missing.iter().copied().collect();
-        anyhow::ensure!(missing.is_empty(), "--workload {}: in no recording", missing.join(", "));
-        Ok(())
-    }
 }
 
 /// What was learned of one recording.
@@ -178,7 +153,7 @@ fn sizes<'a>(behaviours: impl Iterator<Item = &'a Behaviour>) -> BTreeMap<&'a st
 
 #[cfg(test)]
 mod tests {
-    use super::{Sample, Size, Wanted, new_max, settled, sizes};
+    use super::{Sample, Size, new_max, settled, sizes};
     use sensor_baseline::{
         Action, Behaviour, HostId, Learner, LearnerLimits, Object, Observation, Remembered, Seen, Subject,
         Traits, UnixNs, Workload, merge,
@@ -213,29 +188,6 @@ mod tests {
         for wrong in ["nan", "-1", "-0.1", "inf", "x", ""] {
             assert!(new_max(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_workload_that_nothing_was_recorded_of_is_named() {
-        let of = |workload: &str| Observation {
-            behaviour: Behaviour {
-                workload: Workload(workload.to_owned()),
-                subject: Subject("/s".to_owned()),
-                action: Action::Exec,
-                object: Object::path("/x"),
-            },
-            traits: Traits::default(),
-            time: UnixNs(1),
-        };
-        let names = ["unit:a", "unit:b"].map(str::to_owned);
-        let mut wanted = Wanted::new(&names);
-        assert!(wanted.has(&of("unit:a")) && !wanted.has(&of("host")));
-        assert_eq!(wanted.check().unwrap_err().to_string(), "--workload unit:b: in no recording");
-        assert!(wanted.has(&of("unit:b")));
-        wanted.check().unwrap();
-        let mut all = Wanted::new(&[]);
-        assert!(all.has(&of("host")));
-        all.check().unwrap();
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! `baseline silences`: what rules found in recordings of ordinary days, as silences for a person to review. Not the
 //! choice of them. It may call the sibling modules and the baseline crate.
 
-use super::super::learn::write_whole;
 use super::super::live::Wish;
 use super::super::replay::Replay;
 use super::super::sigma::SigmaArguments;
-use super::{FloorArguments, print};
+use super::wanted::Wanted;
+use super::{FloorArguments, write};
 use crate::enrich::process_table::Scope;
 use crate::finding::{Finding, Reason};
 use crate::floor_files;
+use crate::pipeline::Telling;
 use crate::sigma::Rules;
 use anyhow::{Context as _, ensure};
 use sensor_baseline::{Action, FiredRule, Floor, Review, Terms};
@@ -69,23 +70,25 @@ pub(super) fn run(arguments: &SilencesArguments) -> anyhow::Result<ExitCode> {
         say!("not proposed: {line}");
     }
     say!("{} silences proposed", review.proposed(min));
-    match &arguments.output {
-        Some(path) => write_whole(path, &text).with_context(|| format!("cannot write {}", path.display()))?,
-        None => print(&text)?,
-    }
+    write(arguments.output.as_deref(), &text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What rules find in the recordings with this floor.
 fn found(arguments: &SilencesArguments, floor: &Arc<Floor>, rules: &Arc<Rules>) -> anyhow::Result<Review> {
-    let mut review = Review::default();
+    let (mut review, mut wanted) = (Review::default(), Wanted::new(&arguments.workload));
     for (number, recording) in arguments.recordings.iter().enumerate() {
-        let wish =
-            Wish { rules: Arc::clone(rules), repeat_ns: 0, ..Wish::new(Arc::clone(floor), Scope::Host) };
+        let wish = Wish {
+            rules: Arc::clone(rules),
+            telling: Telling::Always,
+            ..Wish::new(Arc::clone(floor), Scope::Host)
+        };
         Replay::open(recording, wish)?.run(|output| {
+            let held = output.withheld.drain(..).map(|(observation, _)| observation);
+            let seen = output.observations.drain(..).map(|(observation, _)| observation);
+            seen.chain(held).for_each(|observation| wanted.meet(&observation.behaviour.workload));
             for finding in output.findings.drain(..) {
-                let name = &finding.behaviour.workload.0;
-                if arguments.workload.is_empty() || arguments.workload.contains(name) {
+                if wanted.has(&finding.behaviour.workload) {
                     let arguments = match finding.behaviour.action {
                         Action::Exec => finding.process.argv.joined(),
                         _ => String::new(),
@@ -98,6 +101,7 @@ fn found(arguments: &SilencesArguments, floor: &Arc<Floor>, rules: &Arc<Rules>) 
             Ok(())
         })?;
     }
+    wanted.check()?;
     Ok(review)
 }
 

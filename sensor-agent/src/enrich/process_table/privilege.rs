@@ -102,6 +102,7 @@ impl ProcessTable {
         let process = self.touch(&event.actor, event.time);
         process.parent = Some(event.actor.parent);
         process.privileges = Privileges::of_exec(exec);
+        process.exec_id = exec.exec_id;
         let image = if exec.inode == 0 { Image::kernel() } else { Image::of_exec(exec) };
         let is_same = process.image.exe == image.exe
             || process.image.file.zip(image.file).is_some_and(|(shown, file)| shown.may_be(file));

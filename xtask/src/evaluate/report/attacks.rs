@@ -57,7 +57,8 @@ fn contexts(outcomes: &[Outcome<'_>], has_rules: bool) -> String {
             Proportion::of(observable.iter().map(|one| one.is_found_so(is_so))).to_string()
         };
         let rules = |text: String| if has_rules { text } else { "not measured".to_owned() };
-        let findings = detected.iter().map(|one| one.findings.len());
+        let behaviours = detected.iter().map(|one| one.findings.len());
+        let findings = detected.iter().map(|one| one.findings_told());
         let incidents = detected.iter().map(|one| one.incidents());
         Some(vec![
             setting.name().to_owned(),
@@ -69,9 +70,10 @@ fn contexts(outcomes: &[Outcome<'_>], has_rules: bool) -> String {
             rules(share(|_| true)),
             by_floor.count().to_string(),
             Proportion::of(observable.iter().map(|one| one.is_found_at(&GRAVE))).to_string(),
-            Proportion::of(detected.iter().map(|one| (1..=FEW_MAX).contains(&one.findings.len())))
+            Proportion::of(detected.iter().map(|one| (1..=FEW_MAX).contains(&one.findings_told())))
                 .to_string(),
             middle(findings.collect()),
+            middle(behaviours.collect()),
             middle(incidents.collect()),
         ])
     });
@@ -88,6 +90,7 @@ fn contexts(outcomes: &[Outcome<'_>], has_rules: bool) -> String {
             "found at medium or above, of the observable",
             "1 to 3 findings, of the found",
             "findings an attack (median, most)",
+            "behaviours in them (median, most)",
             "incidents an attack (median, most)",
         ],
         &rows.collect::<Vec<_>>(),
@@ -169,7 +172,8 @@ const ATTACKS: &str = "## Attacks
 Each attack runs in a throwaway Debian root, as root, in three contexts: a child of a network service, through a hole of it; a cron
 job; typed into an administrator's shell. Each context's workload has a baseline from the days below, which holds a shell child. An
 attack is *found* when a finding names a process of its own room, since it began, that no control raised: a control runs nothing in
-the same way. A run is *observable* when its recording holds something that no control's does. There are intervals of 95 % (Wilson).
+the same way. What an attack does in one way (programs, network, files) is one finding with several behaviours; each floor rule is one
+by itself. A run is *observable* when its recording holds something that no control's does. There are intervals of 95 % (Wilson).
 A service and cron do few things, so what an attack executes is new to them; an administrator's baseline holds the common tools. The
 attacks of the corpus were known when the product was made: this is no held-out set.
 

@@ -3,6 +3,7 @@
 use super::table::table;
 use super::{GRAVE, mean};
 use crate::evaluate::Measured;
+use crate::evaluate::day::CONTAINERS;
 use crate::evaluate::sensor::Finding;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,10 +15,8 @@ pub(super) fn text(measured: &Measured) -> String {
     let benign = &measured.benign;
     let mut text = String::from(BENIGN);
     let works = benign.works.iter().map(|work| vec![work.name.to_owned(), work.what.to_owned()]);
-    let works = works.chain([vec![
-        "containers".to_owned(),
-        "skipped: a container runtime is not part of the rooms".to_owned(),
-    ]]);
+    let skipped = measured.no_containers.iter().map(|reason| vec![CONTAINERS.to_owned(), reason.clone()]);
+    let works = works.chain(skipped);
     text += &table(&["part", "what"], &works.collect::<Vec<_>>());
     text += "\n### By the number of days learned\n\n";
     let curve = benign.curve.iter().map(|(learned, days)| {

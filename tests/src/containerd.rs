@@ -1,21 +1,31 @@
-//! A containerd of the test's own, with everything it keeps in a temporary folder. Not a client. It may start
-//! containerd and ctr.
+//! A containerd of our own, with everything it keeps in a temporary folder. Not a client. It may start containerd and
+//! ctr.
 
+use crate::image::docker_archive;
+use crate::process::output;
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A running containerd; it ends when this goes.
-pub(crate) struct Containerd {
+pub struct Containerd {
     folder: TempDir,
     child: Child,
 }
 
 impl Containerd {
-    /// Starts it and waits until it answers. The reason when it cannot run here.
-    pub(crate) fn start() -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    /// What has to be installed for it.
+    pub const PROGRAMS: [&str; 4] = ["containerd", "ctr", "runc", "busybox"];
+
+    /// Starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// When it cannot run here, with its own last word.
+    pub fn start() -> Result<Self> {
+        let folder =
+            tempfile::Builder::new().prefix("sensor-containerd-").tempdir().context("making a folder")?;
         let below = |name: &str| folder.path().join(name).display().to_string();
         let state = below("state");
         let config = format!(
@@ -24,47 +34,64 @@ impl Containerd {
              [grpc]\naddress = \"{state}/containerd.sock\"\n[ttrpc]\naddress = \"{state}/containerd.sock.ttrpc\"\n",
             below("root"),
         );
-        std::fs::write(folder.path().join("config.toml"), config)
-            .map_err(|error| format!("config: {error}"))?;
-        let log =
-            std::fs::File::create(folder.path().join("log")).map_err(|error| format!("log: {error}"))?;
+        std::fs::write(folder.path().join("config.toml"), config).context("writing its configuration")?;
+        let log = std::fs::File::create(folder.path().join("log")).context("making its log")?;
         let child = Command::new("containerd")
             .args(["--config", &below("config.toml")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .map_err(|error| format!("containerd does not start: {error}"))?;
+            .context("starting containerd")?;
         let mut containerd = Self { folder, child };
         let deadline = Instant::now() + START_MAX;
         while !containerd.answers() {
             let has_ended = containerd.child.try_wait().is_ok_and(|status| status.is_some());
             if has_ended || Instant::now() > deadline {
                 let log = std::fs::read_to_string(containerd.folder.path().join("log")).unwrap_or_default();
-                return Err(format!(
-                    "containerd does not run here: {}",
-                    log.lines().last().unwrap_or_default()
-                ));
+                bail!("containerd does not run here: {}", log.lines().last().unwrap_or_default());
             }
         }
         Ok(containerd)
     }
 
     /// Where it keeps everything.
-    pub(crate) fn folder(&self) -> &Path {
+    #[must_use]
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Its state folder, with its socket.
-    pub(crate) fn state(&self) -> PathBuf {
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
     /// Runs `ctr`.
-    pub(crate) fn ctr(&self, arguments: &[&str]) {
-        let output = self.command().args(arguments).output().expect("ctr starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ctr {arguments:?}: {}: {said}", output.status);
+    ///
+    /// # Errors
+    /// When it fails, with what it said.
+    pub fn ctr(&self, arguments: &[&str]) -> Result<()> {
+        output(self.command().args(arguments).stdin(Stdio::null())).map(|_| ())
+    }
+
+    /// Makes an image known that holds nothing but busybox.
+    ///
+    /// # Errors
+    /// When busybox is not installed, or the import fails.
+    pub fn import_busybox(&self, image: &str) -> Result<()> {
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| std::fs::read(path).ok());
+        let busybox = busybox.context("busybox is not installed")?;
+        let archive = self.folder.path().join("image.tar");
+        std::fs::write(&archive, docker_archive(image, &[("bin/busybox", &busybox)]))
+            .context("writing an image")?;
+        self.ctr(&[
+            "image",
+            "import",
+            "--snapshotter",
+            "native",
+            archive.to_str().context("a path in UTF-8")?,
+        ])
     }
 
     fn answers(&self) -> bool {
