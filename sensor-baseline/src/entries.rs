@@ -1,10 +1,11 @@
 //! The entries of one (workload, subject, disposition, action), made ready for matching. Not the order in which
-//! dispositions are asked (see `judge`). May call: `matcher`, `pattern`.
+//! dispositions are asked (see `judge`). May call: `matcher`, `path_tree`, `pattern`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::matcher::PathMatcher;
 use crate::object::{Endpoint, Object, PathText, Protocol};
+use crate::path_tree::PathTree;
 use crate::pattern::{Network, Pattern, Ports};
 
 /// A set of patterns with an exact index for those that stand for one object.
@@ -14,7 +15,7 @@ pub(crate) struct EntrySet {
     literal_paths: HashSet<Box<str>>,
     /// New names by old name.
     literal_renames: HashMap<Box<str>, HashSet<Box<str>>>,
-    path_templates: Vec<PathMatcher>,
+    path_templates: PathTree,
     rename_templates: Vec<(PathMatcher, PathMatcher)>,
     /// Patterns that hold more than one endpoint.
     endpoint_ranges: Vec<Pattern>,
@@ -36,7 +37,7 @@ impl EntrySet {
             Pattern::Path(path) if path.is_literal() => {
                 self.literal_paths.insert(path.as_str().into());
             }
-            Pattern::Path(path) => self.path_templates.push(PathMatcher::new(path)),
+            Pattern::Path(path) => self.path_templates.insert(path),
             Pattern::Rename { from, to } if from.is_literal() && to.is_literal() => {
                 self.literal_renames.entry(from.as_str().into()).or_default().insert(to.as_str().into());
             }
@@ -113,7 +114,7 @@ impl EntrySet {
 
     fn holds_path(&self, path: &PathText) -> bool {
         self.literal_paths.contains(path.as_str())
-            || self.path_templates.iter().any(|template| template.matches(path.as_str()))
+            || self.path_templates.holds(path.as_str())
             || (!path.is_literal() && self.patterns.contains(&Pattern::Path(path.clone())))
     }
 

@@ -17,6 +17,7 @@ mod matcher;
 mod merge;
 mod model;
 mod object;
+mod path_tree;
 mod pattern;
 mod remembered;
 mod review;

@@ -174,7 +174,7 @@ fn date_len(bytes: &[u8]) -> Option<usize> {
     (right && !follows).then_some(len)
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Literal(Box<str>),
     Star,
@@ -183,10 +183,42 @@ enum Piece {
     UntiedTmp6,
 }
 
+/// One name of a template, made ready for matching.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Name(Vec<Piece>);
+
+impl Name {
+    /// The name, when it is one only.
+    pub(crate) fn literal(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether the name of a literal path is one of these.
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        segment_matches(&self.0, name)
+    }
+}
+
+/// The names of a template, and whether `/**` follows: one more at least.
+pub(crate) fn names_of(template: &PathText) -> (Vec<Name>, bool) {
+    let text = template.as_str();
+    let (text, is_any_below) = match text.strip_suffix("/**") {
+        Some(above) => (above, true),
+        None => (text, false),
+    };
+    let names: Vec<&str> = text.split('/').skip(1).collect();
+    let names = names.iter().enumerate().map(|(at, name)| Name(pieces(&names[..at], name))).collect();
+    (names, is_any_below)
+}
+
 /// A template made ready for matching.
 #[derive(Debug, Clone)]
 pub(crate) struct PathMatcher {
-    segments: Vec<Vec<Piece>>,
+    names: Vec<Name>,
     /// Whether `/**` follows: one more segment at least.
     any_below: bool,
     /// What every path that it holds begins with: most paths that it does not hold do not.
@@ -197,18 +229,11 @@ pub(crate) struct PathMatcher {
 
 impl PathMatcher {
     pub(crate) fn new(template: &PathText) -> Self {
-        let text = template.as_str();
-        let (text, any_below) = match text.strip_suffix("/**") {
-            Some(above) => (above, true),
-            None => (text, false),
-        };
-        let names: Vec<&str> = text.split('/').skip(1).collect();
-        let segments = names.iter().enumerate().map(|(at, name)| pieces(&names[..at], name));
-        let segments: Vec<_> = segments.collect();
-        let texts = literal_texts(&segments, any_below);
+        let (names, any_below) = names_of(template);
+        let texts = literal_texts(&names, any_below);
         let prefix = texts.first().cloned().unwrap_or_default().into();
         let needed = texts.into_iter().max_by_key(String::len).unwrap_or_default().into();
-        Self { segments, any_below, prefix, needed }
+        Self { names, any_below, prefix, needed }
     }
 
     /// A text that stands in every path that it holds, if there is one of more than a slash.
@@ -221,17 +246,17 @@ impl PathMatcher {
         if !path.starts_with(&*self.prefix) {
             return false;
         }
-        let mut names = path.split('/').skip(1);
-        for segment in &self.segments {
-            match names.next() {
-                Some(name) if segment_matches(segment, name) => {}
+        let mut given = path.split('/').skip(1);
+        for name in &self.names {
+            match given.next() {
+                Some(given) if name.matches(given) => {}
                 _ => return false,
             }
         }
         if self.any_below {
-            names.next().is_some_and(|name| !name.is_empty())
+            given.next().is_some_and(|given| !given.is_empty())
         } else {
-            names.next().is_none()
+            given.next().is_none()
         }
     }
 
@@ -241,14 +266,14 @@ impl PathMatcher {
         if self.any_below {
             slashes.any(|(at, _)| self.matches(&path[at..]))
         } else {
-            let begin = slashes.nth(self.segments.len().saturating_sub(1));
+            let begin = slashes.nth(self.names.len().saturating_sub(1));
             begin.is_some_and(|(at, _)| self.matches(&path[at..]))
         }
     }
 }
 
 /// The texts of a template between what varies, slashes included; the first is what it begins with.
-fn literal_texts(segments: &[Vec<Piece>], any_below: bool) -> Vec<String> {
+fn literal_texts(names: &[Name], any_below: bool) -> Vec<String> {
     let mut texts = vec![String::new()];
     let mut add = |text: &str, is_next: bool| {
         if is_next {
@@ -256,9 +281,9 @@ fn literal_texts(segments: &[Vec<Piece>], any_below: bool) -> Vec<String> {
         }
         texts.last_mut().expect("there is one from the start").push_str(text);
     };
-    for segment in segments {
+    for name in names {
         add("/", false);
-        for piece in segment {
+        for piece in &name.0 {
             match piece {
                 Piece::Literal(literal) => add(literal, false),
                 Piece::Star | Piece::Class(_) | Piece::UntiedTmp6 => add("", true),
