@@ -389,7 +389,7 @@ impl Pipeline {
                 self.finish_connect(event, socket, out);
             }
             Body::Fork(fork) => {
-                let child = self.processes.fork(&event, fork).clone();
+                let child = Arc::clone(self.processes.fork(&event, fork));
                 self.emit(event, &child, out);
             }
             Body::Exit(_) => {
@@ -407,24 +407,24 @@ impl Pipeline {
                 self.emit_with(event, &process, gained, out);
             }
             Body::Creds(creds) => {
-                let process = self.processes.set_creds(&event, creds).clone();
+                let process = Arc::clone(self.processes.set_creds(&event, creds));
                 self.emit(event, &process, out);
             }
             Body::Namespace(namespace) => {
-                let process = self.processes.set_namespaces(&event, namespace).clone();
+                let process = Arc::clone(self.processes.set_namespaces(&event, namespace));
                 self.emit(event, &process, out);
             }
             Body::Cgroup(cgroup) => {
                 self.processes.learn_cgroup(cgroup, event.time);
-                let process = self.processes.touch(&event.actor, self.now).clone();
+                let process = Arc::clone(self.processes.touch(&event.actor, self.now));
                 self.emit(event, &process, out);
             }
             Body::Process(exec) => {
-                let process = self.processes.found(&event, exec).clone();
+                let process = Arc::clone(self.processes.found(&event, exec));
                 self.emit(event, &process, out);
             }
             _ => {
-                let process = self.processes.touch(&event.actor, self.now).clone();
+                let process = Arc::clone(self.processes.touch(&event.actor, self.now));
                 let standing = self.observe(&event, &process, &process, out);
                 self.emit(event, &process, out);
                 return standing;

@@ -23,18 +23,29 @@ pub struct UnescapeError {
 #[must_use]
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
+    escape_onto(&mut text, bytes);
+    text
+}
+
+/// As [`escape`], at the end of a text.
+pub fn escape_onto(text: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
+        let mut rest = chunk.valid();
+        // Nearly all there is.
+        let is_ascii = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+        let plain = rest.bytes().position(|byte| !is_ascii(&byte)).unwrap_or(rest.len());
+        text.push_str(&rest[..plain]);
+        rest = &rest[plain..];
+        for character in rest.chars() {
             if is_plain(character) {
                 text.push(character);
             } else {
                 let mut buffer = [0; 4];
-                push_escaped(&mut text, character.encode_utf8(&mut buffer).as_bytes());
+                push_escaped(text, character.encode_utf8(&mut buffer).as_bytes());
             }
         }
-        push_escaped(&mut text, chunk.invalid());
+        push_escaped(text, chunk.invalid());
     }
-    text
 }
 
 /// Turns the text back into the bytes that [`escape`] was given.

@@ -79,7 +79,7 @@ pub struct PathSection<'a> {
 
 impl<'a> PathSection<'a> {
     /// Components from the leaf to the root. Empty for a caller's path.
-    pub fn leaf_first(self) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    pub fn leaf_first(self) -> impl DoubleEndedIterator<Item = &'a [u8]> + Clone {
         let walked = if self.reference.flags.contains(PathFlags::CALLER) { &[][..] } else { self.bytes };
         let walked = walked.strip_suffix(&[0]).unwrap_or(walked);
         walked.split(|byte| *byte == 0).filter(|component| !component.is_empty())

@@ -12,16 +12,58 @@ use crate::enrich::Image;
 use crate::enrich::recent::Recent;
 use crate::event::{BootNs, Exec, FileOpen, Name, Rename};
 use sensor_baseline::Workload;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 
 /// Recently made files, bounded and counted.
 #[derive(Debug)]
 pub struct FreshFiles {
-    by_inode: Recent<(Workload, u32, u64), ()>,
-    by_path: Recent<(Workload, String), Fresh>,
+    keys: Keys,
+    by_inode: Recent<Key, ()>,
+    by_path: Recent<Key, Fresh>,
     /// By each name of a file the names that it was linked from or to.
-    links: Recent<(Workload, String), Vec<String>>,
+    links: Recent<Key, Vec<Key>>,
     /// Directories that were made, and whether nobody but their owner may enter.
-    folders: Recent<(Workload, String), Folder>,
+    folders: Recent<Key, Folder>,
+}
+
+/// Stands for a name, or for a device and inode, of a workload: a hash whose key nobody else has, so that nobody can make
+/// two that are the same. Names are long, and each operation asks for several.
+type Key = u64;
+
+/// Makes keys.
+#[derive(Debug, Default)]
+struct Keys(RandomState);
+
+impl Keys {
+    fn name(&self, workload: &Workload, path: &str) -> Key {
+        let mut hasher = self.of(workload);
+        hasher.write(path.as_bytes());
+        hasher.finish()
+    }
+
+    fn inode(&self, workload: &Workload, (dev, inode): (u32, u64)) -> Key {
+        let mut hasher = self.of(workload);
+        (dev, inode).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The keys of the names above and of the path, as [`Self::name`] makes them; the root is none.
+    fn upwards<'a>(&self, workload: &Workload, path: &'a str) -> impl Iterator<Item = Key> + use<'a> {
+        let mut hasher = self.of(workload);
+        let mut written = 0;
+        let ends = path.match_indices('/').skip(1).map(|(at, _)| at).chain([path.len()]);
+        ends.map(move |end| {
+            hasher.write(&path.as_bytes()[written..end]);
+            written = end;
+            hasher.finish()
+        })
+    }
+
+    fn of(&self, workload: &Workload) -> <RandomState as std::hash::BuildHasher>::Hasher {
+        let mut hasher = self.0.build_hasher();
+        workload.hash(&mut hasher);
+        hasher
+    }
 }
 
 /// What is known of a directory that was made.
@@ -41,6 +83,7 @@ struct Fresh {
 impl Default for FreshFiles {
     fn default() -> Self {
         Self {
+            keys: Keys::default(),
             by_inode: Recent::new(FRESH_FILES_MAX, FRESH_NS_MAX),
             by_path: Recent::new(FRESH_FILES_MAX, FRESH_NS_MAX),
             links: Recent::new(FRESH_FILES_MAX, FRESH_NS_MAX),
@@ -54,90 +97,93 @@ impl FreshFiles {
     /// a directory made with mode 0700.
     pub fn wrote(&mut self, workload: &Workload, file: &FileOpen, writer: &Image, now: BootNs) -> bool {
         let path = &file.path.text;
-        let was_ephemeral = self.is_name_ephemeral(workload, path, now);
+        let (name, inode) = (self.keys.name(workload, path), self.inode_key(workload, file.dev, file.inode));
+        let was_ephemeral = self.is_name_ephemeral(name, now);
         let is_made_so = file.is_ephemeral() || (was_ephemeral && !file.is_created());
-        let inode = (file.dev, file.inode);
-        let is_product =
-            makes_programs(writer) && (file.is_created() || !self.is_written(workload, path, inode, now));
+        let is_product = makes_programs(writer) && (file.is_created() || !self.is_written(name, inode, now));
         let fresh = Fresh { is_ephemeral: is_made_so, is_product };
-        self.put(workload, path, inode, fresh, now);
+        self.put(name, inode, fresh, now);
         is_made_so || self.is_below_private(workload, path, now)
     }
 
     /// A file that [`Self::wrote`] was told of was opened for writing once more, by a program that makes none: it is as
     /// fresh as then, by every name. Nothing but time has changed.
-    pub fn wrote_again(&mut self, workload: &Workload, path: &str, (dev, inode): (u32, u64), now: BootNs) {
-        self.by_inode.renew(&(workload.clone(), dev, inode), now);
-        for name in self.names(workload, path, now) {
-            self.by_path.renew(&(workload.clone(), name), now);
+    pub fn wrote_again(&mut self, workload: &Workload, path: &str, file: (u32, u64), now: BootNs) {
+        self.by_inode.renew(&self.keys.inode(workload, file), now);
+        let name = self.keys.name(workload, path);
+        self.by_path.renew(&name, now);
+        for other in self.links.find(&name, now).into_iter().flatten() {
+            self.by_path.renew(other, now);
         }
     }
 
     /// A file was cut or extended by name or descriptor. Returns whether its name is ephemeral.
     pub fn truncated(&mut self, workload: &Workload, name: &Name, writer: &Image, now: BootNs) -> bool {
-        let is_ephemeral = self.is_name_ephemeral(workload, &name.path.text, now);
-        let inode = (name.dev, name.inode);
-        let is_product = makes_programs(writer) && !self.is_written(workload, &name.path.text, inode, now);
-        self.put(workload, &name.path.text, inode, Fresh { is_ephemeral, is_product }, now);
-        is_ephemeral || self.is_below_private(workload, &name.path.text, now)
+        let path = &name.path.text;
+        let (key, inode) = (self.keys.name(workload, path), self.inode_key(workload, name.dev, name.inode));
+        let is_ephemeral = self.is_name_ephemeral(key, now);
+        let is_product = makes_programs(writer) && !self.is_written(key, inode, now);
+        self.put(key, inode, Fresh { is_ephemeral, is_product }, now);
+        is_ephemeral || self.is_below_private(workload, path, now)
     }
 
     /// A directory was made. When nobody but its owner may enter, its name is ephemeral, and every name below it; its
     /// own is returned.
     pub fn made_folder(&mut self, workload: &Workload, mkdir: &Name, now: BootNs) -> bool {
+        let path = &mkdir.path.text;
         if mkdir.path.is_incomplete() {
-            return self.is_ephemeral(workload, &mkdir.path.text, now);
+            return self.is_ephemeral(workload, path, now);
         }
         let is_private = mkdir.value & OTHERS_MODE == 0;
-        self.folders.put((workload.clone(), mkdir.path.text.clone()), Folder { is_private }, now);
-        is_private || self.is_ephemeral(workload, &mkdir.path.text, now)
+        self.folders.put(self.keys.name(workload, path), Folder { is_private }, now);
+        is_private || self.is_ephemeral(workload, path, now)
     }
 
     /// Whether a name that was removed is ephemeral. It stays so: a program that picks a free name with `O_EXCL` may
     /// remove it and use it for what no event shows, such as a symbolic link.
     #[must_use]
     pub fn is_ephemeral(&self, workload: &Workload, path: &str, now: BootNs) -> bool {
-        self.is_name_ephemeral(workload, path, now) || self.is_below_private(workload, path, now)
+        self.is_name_ephemeral(self.keys.name(workload, path), now)
+            || self.is_below_private(workload, path, now)
     }
 
     /// A name was changed: the new one is as fresh, and stays when the old one was ephemeral. Returns whether the old
     /// one was. With `RENAME_EXCHANGE` the old name is the other file's afterwards.
     pub fn renamed(&mut self, workload: &Workload, rename: &Rename, now: BootNs) -> bool {
-        let (from, to) = (&rename.from.text, &rename.to.text);
-        let was_below_private = self.is_below_private(workload, from, now);
+        let was_below_private = self.is_below_private(workload, &rename.from.text, now);
         let is_exchange = rename.rename_flags & RENAME_EXCHANGE != 0;
-        let key = |path: &String| (workload.clone(), path.clone());
-        self.rename_links(workload, from, to, is_exchange, now);
-        let (old, displaced) = (self.by_path.remove(&key(from)), self.by_path.remove(&key(to)));
-        let is_inode_fresh = self.is_inode_fresh(workload, rename.dev, rename.inode, now);
+        let from = self.keys.name(workload, &rename.from.text);
+        let to = self.keys.name(workload, &rename.to.text);
+        self.rename_links(from, to, is_exchange, now);
+        let (old, displaced) = (self.by_path.remove(&from), self.by_path.remove(&to));
+        let is_inode_fresh = self.is_inode_fresh(self.inode_key(workload, rename.dev, rename.inode), now);
         if old.is_some() || is_inode_fresh {
             let is_product = !is_inode_fresh && old.is_some_and(|old| old.is_product);
-            self.by_path.put(key(to), Fresh { is_ephemeral: false, is_product }, now);
+            self.by_path.put(to, Fresh { is_ephemeral: false, is_product }, now);
         }
         if let Some(displaced) = displaced.filter(|_| is_exchange) {
-            self.by_path.put(key(from), displaced, now);
+            self.by_path.put(from, displaced, now);
         }
         was_below_private || old.is_some_and(|old| old.is_ephemeral)
     }
 
     /// A file got another name: it is as fresh by that, and so it stays. Returns whether the new name is ephemeral.
     pub fn linked(&mut self, workload: &Workload, link: &Rename, now: BootNs) -> bool {
-        let (from, to) = (&link.from.text, &link.to.text);
-        let mut names = self.names(workload, from, now);
-        names.push(to.clone());
+        let from = self.keys.name(workload, &link.from.text);
+        let to = self.keys.name(workload, &link.to.text);
+        let mut names = self.links.find(&from, now).cloned().unwrap_or_else(|| vec![from]);
+        names.push(to);
         names.truncate(NAMES_MAX);
         for name in names.clone() {
-            self.links.put((workload.clone(), name), names.clone(), now);
+            self.links.put(name, names.clone(), now);
         }
-        let key = |path: &String| (workload.clone(), path.clone());
-        let old = self.by_path.find(&key(from), now).copied();
-        let is_inode_fresh = self.is_inode_fresh(workload, link.dev, link.inode, now);
-        let is_ephemeral = self.is_below_private(workload, to, now);
+        let old = self.by_path.find(&from, now).copied();
+        let is_inode_fresh = self.is_inode_fresh(self.inode_key(workload, link.dev, link.inode), now);
         if old.is_some() || is_inode_fresh {
             let is_product = !is_inode_fresh && old.is_some_and(|old| old.is_product);
-            self.by_path.put(key(to), Fresh { is_ephemeral: false, is_product }, now);
+            self.by_path.put(to, Fresh { is_ephemeral: false, is_product }, now);
         }
-        is_ephemeral
+        self.is_below_private(workload, &link.to.text, now)
     }
 
     /// Which names of a path are folders that the workload made, as `Traits::folders_made` has them. What is used stays
@@ -146,12 +192,10 @@ impl FreshFiles {
         if self.folders.is_empty() {
             return 0;
         }
-        let ends = path.match_indices('/').skip(1).map(|(at, _)| at).chain([path.len()]);
         let mut made = 0;
-        for (place, end) in ends.take(u64::BITS as usize).enumerate() {
-            let key = (workload.clone(), path[..end].to_owned());
-            if let Some(folder) = self.folders.find(&key, now).copied() {
-                self.folders.put(key, folder, now);
+        for (place, key) in self.keys.upwards(workload, path).take(u64::BITS as usize).enumerate() {
+            if self.folders.find(&key, now).is_some() {
+                self.folders.renew(&key, now);
                 made |= 1 << place;
             }
         }
@@ -162,9 +206,9 @@ impl FreshFiles {
     /// interpreter's inode only: it is known by name.
     #[must_use]
     pub fn is_fresh(&self, workload: &Workload, exec: &Exec, now: BootNs) -> bool {
-        let script = || self.by_path.find(&(workload.clone(), exec.filename_absolute.clone()), now);
+        let script = || self.by_path.find(&self.keys.name(workload, &exec.filename_absolute), now);
         let is_script_fresh = exec.is_script() && script().is_some_and(|script| !script.is_product);
-        is_script_fresh || self.is_inode_fresh(workload, exec.dev, exec.inode, now)
+        is_script_fresh || self.is_inode_fresh(self.inode_key(workload, exec.dev, exec.inode), now)
     }
 
     /// Entries that went to make room.
@@ -176,75 +220,62 @@ impl FreshFiles {
             + self.folders.evicted_count()
     }
 
-    fn put(&mut self, workload: &Workload, path: &str, file: (u32, u64), fresh: Fresh, now: BootNs) {
-        let inode = (workload.clone(), file.0, file.1);
-        if fresh.is_product {
-            self.by_inode.remove(&inode);
-        } else if file.1 != 0 {
-            self.by_inode.put(inode, (), now);
-        }
-        for other in self.names(workload, path, now).into_iter().filter(|other| other != path) {
-            let is_ephemeral = self.is_name_ephemeral(workload, &other, now);
-            self.by_path.put((workload.clone(), other), Fresh { is_ephemeral, ..fresh }, now);
-        }
-        self.by_path.put((workload.clone(), path.to_owned()), fresh, now);
+    /// `None` of a file whose inode is not known.
+    fn inode_key(&self, workload: &Workload, dev: u32, inode: u64) -> Option<Key> {
+        (inode != 0).then(|| self.keys.inode(workload, (dev, inode)))
     }
 
-    /// Every known name of the file that has this one, this one among them.
-    fn names(&self, workload: &Workload, path: &str, now: BootNs) -> Vec<String> {
-        let linked = self.links.find(&(workload.clone(), path.to_owned()), now).cloned();
-        linked.unwrap_or_else(|| vec![path.to_owned()])
+    /// The file is as fresh by its other names; each stays ephemeral for itself.
+    fn put(&mut self, name: Key, inode: Option<Key>, fresh: Fresh, now: BootNs) {
+        match inode {
+            Some(inode) if fresh.is_product => drop(self.by_inode.remove(&inode)),
+            Some(inode) => self.by_inode.put(inode, (), now),
+            None => {}
+        }
+        for other in self.links.find(&name, now).into_iter().flatten().filter(|other| **other != name) {
+            let is_ephemeral = self.by_path.find(other, now).is_some_and(|known| known.is_ephemeral);
+            self.by_path.put(*other, Fresh { is_ephemeral, ..fresh }, now);
+        }
+        self.by_path.put(name, fresh, now);
     }
 
-    fn rename_links(&mut self, workload: &Workload, from: &str, to: &str, is_exchange: bool, now: BootNs) {
-        let key = |path: &str| (workload.clone(), path.to_owned());
-        let (moved, displaced) = (self.links.remove(&key(from)), self.links.remove(&key(to)));
-        self.replace_name(workload, moved, from, Some(to), now);
-        self.replace_name(workload, displaced, to, is_exchange.then_some(from), now);
+    fn rename_links(&mut self, from: Key, to: Key, is_exchange: bool, now: BootNs) {
+        let (moved, displaced) = (self.links.remove(&from), self.links.remove(&to));
+        self.replace_name(moved, from, Some(to), now);
+        self.replace_name(displaced, to, is_exchange.then_some(from), now);
     }
 
     /// Gives a file of several names another one in place of `old`, or none.
-    fn replace_name(
-        &mut self,
-        workload: &Workload,
-        names: Option<Vec<String>>,
-        old: &str,
-        new: Option<&str>,
-        now: BootNs,
-    ) {
+    fn replace_name(&mut self, names: Option<Vec<Key>>, old: Key, new: Option<Key>, now: BootNs) {
         let Some(mut names) = names else { return };
-        names.retain(|name| name != old);
-        names.extend(new.map(str::to_owned));
+        names.retain(|name| *name != old);
+        names.extend(new);
         for name in names.clone() {
-            self.links.put((workload.clone(), name), names.clone(), now);
+            self.links.put(name, names.clone(), now);
         }
     }
 
-    fn is_name_ephemeral(&self, workload: &Workload, path: &str, now: BootNs) -> bool {
-        let key = (workload.clone(), path.to_owned());
-        self.by_path.find(&key, now).is_some_and(|name| name.is_ephemeral)
+    fn is_name_ephemeral(&self, name: Key, now: BootNs) -> bool {
+        self.by_path.find(&name, now).is_some_and(|name| name.is_ephemeral)
     }
 
     /// Whether the file, by its name or inode, was written by a program that makes none.
-    fn is_written(&self, workload: &Workload, path: &str, (dev, inode): (u32, u64), now: BootNs) -> bool {
-        let name = self.by_path.find(&(workload.clone(), path.to_owned()), now);
-        name.is_some_and(|name| !name.is_product) || self.is_inode_fresh(workload, dev, inode, now)
+    fn is_written(&self, name: Key, inode: Option<Key>, now: BootNs) -> bool {
+        let name = self.by_path.find(&name, now);
+        name.is_some_and(|name| !name.is_product) || self.is_inode_fresh(inode, now)
     }
 
-    fn is_inode_fresh(&self, workload: &Workload, dev: u32, inode: u64, now: BootNs) -> bool {
-        inode != 0 && self.by_inode.find(&(workload.clone(), dev, inode), now).is_some()
+    fn is_inode_fresh(&self, inode: Option<Key>, now: BootNs) -> bool {
+        inode.is_some_and(|inode| self.by_inode.find(&inode, now).is_some())
     }
 
     fn is_below_private(&self, workload: &Workload, path: &str, now: BootNs) -> bool {
         if self.folders.is_empty() {
             return false;
         }
-        let folders = path.match_indices('/').skip(1).map(|(at, _)| &path[..at]);
-        let mut private = folders.filter(|folder| {
-            let key = (workload.clone(), (*folder).to_owned());
-            self.folders.find(&key, now).is_some_and(|folder| folder.is_private)
-        });
-        private.next().is_some()
+        let above = path.rfind('/').map_or("", |at| &path[..at]);
+        let mut folders = self.keys.upwards(workload, above);
+        folders.any(|key| self.folders.find(&key, now).is_some_and(|folder| folder.is_private))
     }
 }
 

@@ -176,7 +176,8 @@ pub struct TableCounters {
 #[derive(Debug)]
 pub struct ProcessTable {
     policy: Policy,
-    processes: HashMap<Identity, Process>,
+    /// Shared with whoever handles the newest record, who lets go before the next one changes it.
+    processes: HashMap<Identity, Arc<Process>>,
     /// Seeded processes by pid: the identity under which each is stored now.
     seeded: HashMap<u32, Identity>,
     ended: VecDeque<(BootNs, Identity)>,
@@ -223,7 +224,11 @@ impl ProcessTable {
     }
 
     /// The process an event's header names: added when unknown, its ids, name and place brought up to date.
-    pub fn touch(&mut self, actor: &Actor, now: BootNs) -> &mut Process {
+    pub fn touch(&mut self, actor: &Actor, now: BootNs) -> &Arc<Process> {
+        self.touched(actor, now)
+    }
+
+    fn touched(&mut self, actor: &Actor, now: BootNs) -> &mut Arc<Process> {
         let identity = self.settle(actor.identity);
         if !self.processes.contains_key(&identity) {
             let process = self.told_by_header(actor, now);
@@ -233,31 +238,36 @@ impl ProcessTable {
         }
         let moved =
             self.moved_to(identity, actor.cgroup_id, now).map(|place| (place, self.policy.scope.clone()));
-        let process = self.processes.get_mut(&identity).expect("it was inserted above when it was missing");
-        (process.uid, process.euid, process.context) = (actor.uid, actor.euid, Context::of(actor));
-        if process.comm != actor.comm {
-            process.comm.clone_from(&actor.comm);
+        let touched = self.processes.get_mut(&identity).expect("it was inserted above when it was missing");
+        let ids = (actor.uid, actor.euid, Context::of(actor));
+        let is_as_known = (touched.uid, touched.euid, touched.context) == ids && touched.comm == actor.comm;
+        if is_as_known && moved.is_none() {
+            return touched;
         }
+        let process = Arc::make_mut(touched);
+        (process.uid, process.euid, process.context) = ids;
+        process.comm.clone_from(&actor.comm);
         if let Some((placement, scope)) = moved {
             process.relocate(placement, &scope);
         }
-        process
+        touched
     }
 
     /// A process made another. Returns the child.
-    pub fn fork(&mut self, event: &Event, fork: &Fork) -> &Process {
-        let caller = self.touch(&event.actor, event.time).clone();
+    pub fn fork(&mut self, event: &Event, fork: &Fork) -> &Arc<Process> {
+        let caller = Arc::clone(self.touch(&event.actor, event.time));
         self.settle(fork.child);
         if let Some(seeded) = self.processes.get_mut(&fork.child).filter(|child| !child.image.is_unknown()) {
             // The scan, which is newer than this record, has found it: what it says of the child is what has become
             // of it. Its parent it may have found adopted.
-            seeded.parent = Some(fork.parent);
+            Arc::make_mut(seeded).parent = Some(fork.parent);
             return self.processes.get(&fork.child).expect("it was found above");
         }
         let ancestry = Ancestry::after(&caller);
         let privileges = caller.privileges.forked(fork);
         let (identity, parent) = (fork.child, Some(fork.parent));
         let top = top(identity, Some(&caller), &caller.workload);
+        let caller = Arc::unwrap_or_clone(caller);
         let mut child = Process { identity, parent, top, ended: None, ancestry, privileges, ..caller };
         if child.placement.cgroup_id != fork.cgroup_id {
             let placement = self.cgroups.place(fork.cgroup_id, event.time);
@@ -271,7 +281,7 @@ impl ProcessTable {
     pub fn exec(&mut self, event: &Event, exec: &Exec) -> Process {
         self.cgroups.learn(event.actor.cgroup_id, &exec.cgroup, event.time);
         let policy = self.policy.clone();
-        let process = self.touch(&event.actor, event.time);
+        let process = Arc::make_mut(self.touched(&event.actor, event.time));
         // The header's comm is the new program's already; the id change of a set-id program as well.
         let mut before = process.clone();
         let image = Image::of_exec(exec);
@@ -302,8 +312,8 @@ impl ProcessTable {
     }
 
     /// A process ended. `None` when it had ended before.
-    pub fn exit(&mut self, event: &Event) -> Option<&Process> {
-        let process = self.touch(&event.actor, event.time);
+    pub fn exit(&mut self, event: &Event) -> Option<&Arc<Process>> {
+        let process = Arc::make_mut(self.touched(&event.actor, event.time));
         let identity = process.identity;
         if std::mem::take(&mut process.is_zombie) {
             process.ended = Some(event.time);
@@ -328,10 +338,11 @@ impl ProcessTable {
     /// A process by identity, exact or as /proc had it.
     #[must_use]
     pub fn find(&self, identity: Identity) -> Option<&Process> {
-        self.processes.get(&identity).or_else(|| {
+        let found = self.processes.get(&identity).or_else(|| {
             let seeded = self.seeded.get(&identity.pid).filter(|seeded| is_same_tick(**seeded, identity))?;
             self.processes.get(seeded)
-        })
+        });
+        found.map(Arc::as_ref)
     }
 
     /// Its parent, that one's parent, and so on; bounded.
@@ -488,7 +499,7 @@ impl ProcessTable {
             return identity;
         };
         if let Some(mut process) = self.processes.remove(seeded) {
-            process.identity = identity;
+            Arc::make_mut(&mut process).identity = identity;
             self.processes.insert(identity, process);
             *seeded = identity;
         }
@@ -499,7 +510,7 @@ impl ProcessTable {
         if self.processes.len() >= PROCESSES_MAX {
             self.make_room();
         }
-        self.processes.insert(process.identity, process);
+        self.processes.insert(process.identity, Arc::new(process));
     }
 
     /// Ended processes go first, then those that started first: a long-lived one comes back from a header.

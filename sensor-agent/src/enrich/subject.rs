@@ -101,8 +101,8 @@ impl Image {
             return false;
         }
         let name = self.applet().unwrap_or_else(|| base_name(&self.exe));
-        let is_known =
-            SHELLS.contains(&name) || CORE_UTILITIES.contains(&name) || interpreter(name).is_some();
+        let is_core_utility = || CORE_UTILITIES.binary_search(&name).is_ok();
+        let is_known = SHELLS.contains(&name) || is_core_utility() || interpreter(name).is_some();
         is_known && self.is_installed()
     }
 
@@ -371,6 +371,11 @@ mod tests {
 
     fn image(exe: &str, argv: &[&str]) -> Image {
         Image::new(exe.to_owned(), argv.iter().collect(), "/srv".to_owned(), "/", None)
+    }
+
+    #[test]
+    fn core_utilities_can_be_searched() {
+        assert!(CORE_UTILITIES.is_sorted());
     }
 
     #[test]

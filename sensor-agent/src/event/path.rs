@@ -1,7 +1,7 @@
 //! Kernel paths to text: turned root first, caller's names joined to their base and folded. Not path policy and
 //! no file system access. It may call the event and baseline (text) crates.
 
-use sensor_baseline::text::escape;
+use sensor_baseline::text::{escape, escape_onto};
 use sensor_event::{PathFlags, PathRef, PathSection};
 use std::fmt;
 
@@ -24,7 +24,6 @@ impl KernelPath {
     /// A path walked by the kernel.
     #[must_use]
     pub fn walked(section: PathSection<'_>) -> Self {
-        let components: Vec<&[u8]> = section.leaf_first().collect::<Vec<_>>().into_iter().rev().collect();
         let flags = section.reference.flags;
         if flags.contains(PathFlags::ABSTRACT) {
             return Self { text: format!("@{}", escape(section.bytes)), flags, in_chroot: None };
@@ -33,13 +32,13 @@ impl KernelPath {
         if let Some(given) = section.caller() {
             return Self { text: escape(given), flags, in_chroot: None };
         }
+        let (root_first, count) = (section.leaf_first().rev(), section.leaf_first().count());
         let below = usize::from(section.reference.root_components);
-        let in_chroot = (section.reference.root_components != PathRef::ROOT_NOT_MET
-            && below < components.len())
-        .then(|| render(false, &components[components.len() - below..]));
+        let is_in_chroot = section.reference.root_components != PathRef::ROOT_NOT_MET && below < count;
+        let in_chroot = is_in_chroot.then(|| render(false, root_first.clone().skip(count - below)));
         // A memfd has no more than its name.
-        let is_rootless = if components.len() > 1 { is_rootless(flags) } else { is_incomplete(flags) };
-        Self { text: render(is_rootless, &components), flags, in_chroot }
+        let is_rootless = if count > 1 { is_rootless(flags) } else { is_incomplete(flags) };
+        Self { text: render(is_rootless, root_first), flags, in_chroot }
     }
 
     /// A name from a caller, made absolute: `base` is where it starts, for an absolute one the task's root. Folds `.`,
@@ -64,23 +63,21 @@ impl KernelPath {
         let flags = name.reference.flags.union(base.reference.flags);
         let is_rootless = is_rootless(flags);
         Self {
-            text: render(is_rootless, &folded),
+            text: render(is_rootless, folded.iter().copied()),
             flags,
-            in_chroot: (root_len > 0).then(|| render(is_rootless, &folded[root_len..])),
+            in_chroot: (root_len > 0).then(|| render(is_rootless, folded[root_len..].iter().copied())),
         }
     }
 
     /// The kernel's own names in `section` below this path.
     fn below(mut self, section: PathSection<'_>) -> Self {
-        let mut components: Vec<&[u8]> = section.leaf_first().collect();
-        components.reverse();
         self.flags = self.flags.union(section.reference.flags);
         for text in std::iter::once(&mut self.text).chain(self.in_chroot.as_mut()) {
-            for component in &components {
+            for component in section.leaf_first().rev() {
                 if text != "/" {
                     text.push('/');
                 }
-                text.push_str(&escape(component));
+                escape_onto(text, component);
             }
         }
         self
@@ -139,7 +136,7 @@ pub fn absolute(root: &[u8], base: &[u8], name: &[u8]) -> String {
             }
         }
     }
-    render(false, &components)
+    render(false, components.iter().copied())
 }
 
 /// A walked path root first, unescaped; like the text, one that is incomplete never reads as another.
@@ -185,8 +182,17 @@ fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
 }
 
-fn render(incomplete: bool, components: &[&[u8]]) -> String {
-    escape(&join(incomplete, components))
+fn render<'a>(incomplete: bool, components: impl Iterator<Item = &'a [u8]> + Clone) -> String {
+    let components = incomplete.then_some(MISSING).into_iter().chain(components);
+    let mut text = String::with_capacity(components.clone().map(|component| component.len() + 1).sum());
+    for component in components {
+        text.push('/');
+        escape_onto(&mut text, component);
+    }
+    if text.is_empty() {
+        text.push('/');
+    }
+    text
 }
 
 fn join(incomplete: bool, components: &[&[u8]]) -> Vec<u8> {

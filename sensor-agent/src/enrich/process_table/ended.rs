@@ -18,7 +18,7 @@ impl ProcessTable {
         for identity in self.ended_arguments.add(identity, process.image.argv.bytes()) {
             let Some(process) = self.processes.get_mut(&identity) else { continue };
             let image = Image { argv: Arguments::forgotten(), ..(*process.image).clone() };
-            process.image = Arc::new(image);
+            Arc::make_mut(process).image = Arc::new(image);
             self.counters.arguments_forgotten += 1;
         }
     }

@@ -71,27 +71,29 @@ impl Privileges {
 
 impl ProcessTable {
     /// Credentials changed. Returns the process as it is now.
-    pub fn set_creds(&mut self, event: &Event, creds: &Creds) -> &Process {
-        let process = self.touch(&event.actor, event.time);
+    pub fn set_creds(&mut self, event: &Event, creds: &Creds) -> &Arc<Process> {
+        let touched = self.touched(&event.actor, event.time);
+        let process = Arc::make_mut(touched);
         (process.uid, process.euid) = (creds.new.uid, creds.new.euid);
         (process.context.gid, process.context.egid) = (creds.new.gid, creds.new.egid);
         process.privileges.caps = Some(creds.caps);
-        process
+        touched
     }
 
     /// Namespaces were left or entered; nothing changed when that failed. Returns the process as it is now.
-    pub fn set_namespaces(&mut self, event: &Event, namespace: &Namespace) -> &Process {
-        let process = self.touch(&event.actor, event.time);
+    pub fn set_namespaces(&mut self, event: &Event, namespace: &Namespace) -> &Arc<Process> {
+        let touched = self.touched(&event.actor, event.time);
         if namespace.result == 0 {
+            let process = Arc::make_mut(touched);
             process.privileges.namespaces = namespace.namespaces;
             process.context.mnt_ns = namespace.namespaces.mnt;
         }
-        process
+        touched
     }
 
     /// The kernel's own scan found a process: the kernel's word on what /proc had told, exact to the nanosecond. The
     /// arguments, which it does not tell, stay those of /proc while the program is the same.
-    pub fn found(&mut self, event: &Event, exec: &Exec) -> &Process {
+    pub fn found(&mut self, event: &Event, exec: &Exec) -> &Arc<Process> {
         self.cgroups.learn(event.actor.cgroup_id, &exec.cgroup, event.time);
         let identity = self.settle(event.actor.identity);
         if !self.processes.contains_key(&identity) {
@@ -99,7 +101,8 @@ impl ProcessTable {
             self.insert(process);
         }
         let parent = self.find(event.actor.parent).map(|parent| (parent.workload.clone(), parent.clone()));
-        let process = self.touch(&event.actor, event.time);
+        let touched = self.touched(&event.actor, event.time);
+        let process = Arc::make_mut(touched);
         process.parent = Some(event.actor.parent);
         process.privileges = Privileges::of_exec(exec);
         process.exec_id = exec.exec_id;
@@ -107,7 +110,7 @@ impl ProcessTable {
         let is_same = process.image.exe == image.exe
             || process.image.file.zip(image.file).is_some_and(|(shown, file)| shown.may_be(file));
         if is_same {
-            return process;
+            return touched;
         }
         let inherited = parent
             .filter(|(workload, _)| *workload == process.workload && image.is_transparent())
@@ -118,7 +121,7 @@ impl ProcessTable {
         }
         process.image = Arc::new(image);
         process.image_since = event.time;
-        process
+        touched
     }
 }
 

@@ -76,6 +76,7 @@ impl ProcessTable {
         else {
             return;
         };
+        let process = Arc::make_mut(process);
         process.ended = Some(taken);
         // Its exit may be on the way all the same.
         process.is_zombie = true;
@@ -94,6 +95,7 @@ impl ProcessTable {
         if seed.is_kernel_thread || process.image_since > taken || !has_other_program(process, &seed) {
             return;
         }
+        let process = Arc::make_mut(process);
         let was_unknown = process.image.is_unknown();
         let file = Some(FileId { dev: seed.dev, inode: seed.inode });
         let image = Image { file, ..Image::new(seed.exe, seed.argv, seed.cwd, &seed.root, None) };
@@ -120,6 +122,7 @@ impl ProcessTable {
         if let (true, Scope::Command(workload)) = (is_in_scope, &self.policy.scope)
             && let Some(process) = self.processes.get_mut(&identity)
         {
+            let process = Arc::make_mut(process);
             process.is_in_scope = true;
             process.workload = workload.clone();
         }
@@ -134,7 +137,7 @@ impl ProcessTable {
 
     /// Every process that has not ended.
     pub fn alive(&self) -> impl Iterator<Item = &Process> {
-        self.processes.values().filter(|process| process.ended.is_none())
+        self.processes.values().map(Arc::as_ref).filter(|process| process.ended.is_none())
     }
 }
 
@@ -276,7 +279,7 @@ mod tests {
     fn an_exec_after_the_scan_wins() {
         let mut table = table(vec![seed(1, 0, 10)]);
         for process in table.processes.values_mut() {
-            process.image_since = BootNs(SCAN_NS + 1);
+            Arc::make_mut(process).image_since = BootNs(SCAN_NS + 1);
         }
         table.reconcile(rescan(vec![seed(1, 0, 99)], SCAN_NS));
         expect(&table, &[(1, 10)], 0, 0, 0);
