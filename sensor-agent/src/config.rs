@@ -267,8 +267,10 @@ fn spool_bytes(bytes: Option<u64>) -> anyhow::Result<u64> {
 
 /// Where state is kept unless the file says otherwise.
 pub const STATE_DIR_DEFAULT: &str = "/var/lib/sensor";
-const LIFECYCLE_RING_BYTES: u32 = 8 * 1024 * 1024;
-const ACTIVITY_RING_BYTES: u32 = 16 * 1024 * 1024;
+/// A third of a second of 2,000 processes a second that start, run a program and end.
+const LIFECYCLE_RING_BYTES: u32 = 2 * 1024 * 1024;
+/// A tenth of a second of 200,000 opens a second. The kernel maps a ring twice, so that it counts twice in the agent's RSS.
+const ACTIVITY_RING_BYTES: u32 = 8 * 1024 * 1024;
 const RING_BYTES_MIN: u32 = 64 * 1024;
 const RING_BYTES_MAX: u32 = 1024 * 1024 * 1024;
 const VERDICTS_DEFAULT: u32 = 16_384;

@@ -22,7 +22,7 @@ mod verdicts;
 
 pub use counters::Counters;
 pub use error::KernelError;
-pub use heap::share_heap;
+pub use heap::{give_back, share_heap};
 pub use kinds::KindSet;
 pub use report::{CheckReport, check};
 pub use rings::Drained;

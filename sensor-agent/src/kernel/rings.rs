@@ -34,6 +34,9 @@ use zerocopy::FromBytes;
 /// How long the reader waits for one record that is being copied. Then order may suffer; loss does not.
 const BUSY_WAIT_MAX_NS: u64 = 20_000_000;
 
+/// Room for records that is kept while there are none.
+const BYTES_KEPT: usize = 256 << 10;
+
 /// What one drain did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -79,6 +82,8 @@ pub(super) struct Drain<S> {
     /// Lifecycle before activity: the order of ties.
     sources: [S; 2],
     bytes: Vec<u8>,
+    /// Takes what is later than the frontier while `bytes` is emptied.
+    late_bytes: Vec<u8>,
     /// Sorted by time up to `ready_end`; behind that, later than the frontier.
     entries: Vec<Entry>,
     next: usize,
@@ -91,6 +96,7 @@ impl<S: Source> Drain<S> {
         Self {
             sources: [lifecycle, activity],
             bytes: Vec::new(),
+            late_bytes: Vec::new(),
             entries: Vec::new(),
             next: 0,
             ready_end: 0,
@@ -128,9 +134,15 @@ impl<S: Source> Drain<S> {
     fn start_round(&mut self, clock: &dyn Fn() -> u64) {
         let frontier_ns = clock();
         self.keep_late();
+        let kept = self.bytes.len();
         for source in &mut self.sources {
             let is_complete = read_up_to(source, clock, frontier_ns, &mut self.bytes, &mut self.entries);
             self.order_given_up_count += u64::from(!is_complete);
+        }
+        if self.bytes.len() == kept {
+            // Nothing is going on: what a flood needed is given back.
+            self.bytes.shrink_to(BYTES_KEPT);
+            self.entries.shrink_to(BYTES_KEPT / size_of::<Header>());
         }
         // Stable: records of one time stay in the order of their ring, lifecycle first.
         self.entries.sort_by_key(|entry| entry.time_ns);
@@ -139,14 +151,15 @@ impl<S: Source> Drain<S> {
 
     /// Drops what was handed over and moves the rest to the front: at most one record per ring.
     fn keep_late(&mut self) {
-        let late = self.entries.split_off(self.ready_end);
-        let bytes = std::mem::take(&mut self.bytes);
-        self.entries.clear();
-        for entry in late {
-            let start = self.bytes.len();
-            self.bytes.extend_from_slice(&bytes[entry.start..entry.end]);
-            self.entries.push(Entry { time_ns: entry.time_ns, start, end: self.bytes.len() });
+        self.entries.drain(..self.ready_end);
+        self.late_bytes.clear();
+        for entry in &mut self.entries {
+            let start = self.late_bytes.len();
+            self.late_bytes.extend_from_slice(&self.bytes[entry.start..entry.end]);
+            (entry.start, entry.end) = (start, self.late_bytes.len());
         }
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&self.late_bytes);
         self.next = 0;
     }
 }

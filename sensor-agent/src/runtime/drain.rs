@@ -16,7 +16,7 @@ use super::vitals::{DrainReport, DrainReports};
 use crate::account::{Account, Imbalance};
 use crate::event::BootNs;
 use crate::finding::Finding;
-use crate::kernel::{HookState, Kernel, KernelError, boot_to_unix_offset_ns};
+use crate::kernel::{HookState, Kernel, KernelError, boot_to_unix_offset_ns, give_back};
 use crate::learned_store::{LearnedSender, Lessons};
 use crate::pipeline::{Output, Pipeline};
 use crate::rescan::Rescanner;
@@ -217,7 +217,12 @@ impl Drain {
         }));
         report.degraded.extend(self.rescanner.degraded());
         self.reports.publish(report);
-        accounting.looked_at = Some(Instant::now());
+        let now = Instant::now();
+        accounting.looked_at = Some(now);
+        if now >= *accounting.give_back_at.get_or_insert(now + GIVE_BACK_INTERVAL) {
+            accounting.give_back_at = Some(now + GIVE_BACK_INTERVAL);
+            give_back();
+        }
         Ok(())
     }
 
@@ -243,6 +248,8 @@ impl Drain {
 #[derive(Default)]
 struct Accounting {
     looked_at: Option<Instant>,
+    /// When memory that is not used is given back.
+    give_back_at: Option<Instant>,
     losses: Losses,
     rounds_unordered: u64,
 }
@@ -270,3 +277,5 @@ const DRAIN_RECORDS_MAX: usize = 4096;
 /// How long the rings may take to become empty when the agent ends.
 const ENDING_MAX: Duration = Duration::from_secs(5);
 const ACCOUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// The first time is when everything has been started; then that of a flood is given back.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(15);
